@@ -1,0 +1,47 @@
+"""Configuration: YAML and the environment in, a frozen Config out, or every error at once."""
+
+from .load import load_config, parse_config
+from .problems import ConfigError, Problem
+from .schema import (
+    Admin,
+    Config,
+    Hosts,
+    ImageDetail,
+    Images,
+    Keys,
+    MaxTokens,
+    Metrics,
+    Model,
+    Plan,
+    Price,
+    Provider,
+    Rewrite,
+    Server,
+    Store,
+    Target,
+    Timeouts,
+)
+
+__all__ = [
+    "Admin",
+    "Config",
+    "ConfigError",
+    "Hosts",
+    "ImageDetail",
+    "Images",
+    "Keys",
+    "MaxTokens",
+    "Metrics",
+    "Model",
+    "Plan",
+    "Price",
+    "Problem",
+    "Provider",
+    "Rewrite",
+    "Server",
+    "Store",
+    "Target",
+    "Timeouts",
+    "load_config",
+    "parse_config",
+]

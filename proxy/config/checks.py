@@ -1,0 +1,193 @@
+"""What rests on more than one place of a configuration.
+
+These read the data as it was written, so that they also speak where other parts are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from proxy.domain.limits import ANY_MODEL, LimitSyntax, parse_limit
+
+from .block import Block, overlay
+from .fields import STORE_SCHEMES
+from .known import known_model
+from .notyet import NOT_YET
+from .problems import Path, nearest, one_of, show_path
+from .schema import Images, MaxTokens
+
+Data = Mapping[str, object]
+Finding = tuple[Path, str]
+B = TypeVar("B", bound=Block)
+
+#: Names that must be keys of another block; "*" stands for all of them where it is written last.
+_REFERENCES: Final = (
+    ("models.*.targets.*.provider", "providers", ()),
+    ("plans.*.models.*", "models", (ANY_MODEL,)),
+    ("plans.*.limits.*.model", "models", (ANY_MODEL,)),
+)
+
+#: A plan may have no more of these than the images block.
+_AMOUNTS: Final = ("max_count", "max_bytes", "max_pixels", "max_side", "max_frames")
+_CHOICES: Final = ("schemes", "ports", "formats")
+
+
+def walk(value: object, pattern: str) -> Iterator[tuple[Path, object]]:
+    """What is written where the dotted pattern says; `*` is any key or index."""
+    return _walk(value, tuple(pattern.split(".")), ())
+
+
+def find_problems(data: Data) -> Iterator[Finding]:
+    """Every problem between blocks, with its path."""
+    for check in _CHECKS:
+        yield from check(data)
+
+
+def _walk(value: object, pattern: tuple[str, ...], path: Path) -> Iterator[tuple[Path, object]]:
+    if not pattern:
+        yield path, value
+        return
+    head, *rest = pattern
+    if isinstance(value, Mapping):
+        keys = value.keys() if head == "*" else value.keys() & {head}
+        for key in keys:
+            yield from _walk(value[key], tuple(rest), (*path, key))
+    elif isinstance(value, tuple) and head == "*":
+        for index, item in enumerate(value):
+            yield from _walk(item, tuple(rest), (*path, index))
+
+
+def _references(data: Data) -> Iterator[Finding]:
+    for pattern, block, also in _REFERENCES:
+        known = data.get(block)
+        if not isinstance(known, Mapping):
+            continue
+        for path, name in walk(data, pattern):
+            if isinstance(name, str) and name not in known and name not in also:
+                what = block.removesuffix("s")
+                yield path, f"unknown {what} {str(name)!r}{nearest(name, known)}"
+
+
+def _not_yet(data: Data) -> Iterator[Finding]:
+    for pattern, usable in NOT_YET.items():
+        for path, value in walk(data, pattern):
+            if isinstance(value, str) and value not in usable:
+                yield path, f"{str(value)!r} is not available yet; use {one_of(usable)}"
+
+
+def _provider_keys(data: Data) -> Iterator[Finding]:
+    for path, provider in walk(data, "providers.*"):
+        if isinstance(provider, Mapping) and provider.get("api_key") and provider.get("api_keys"):
+            yield (*path, "api_keys"), "write api_key or api_keys, not both"
+
+
+def _pepper(data: Data) -> Iterator[Finding]:
+    remote = [
+        url
+        for _, url in walk(data, "store.url")
+        if isinstance(url, str) and url.startswith(STORE_SCHEMES)
+    ]
+    if remote and not any(pepper for _, pepper in walk(data, "keys.pepper")):
+        yield (
+            ("keys", "pepper"),
+            "required unless store.url is 'embedded'; set VISIONGATE_KEY_PEPPER to 16 or more "
+            "random characters",
+        )
+
+
+def _max_output(data: Data) -> Iterator[Finding]:
+    for path, model in walk(data, "models.*"):
+        written = isinstance(model, Mapping) and model.get("max_output") is not None
+        if not written and known_model(str(path[-1])) is None:
+            yield (
+                (*path, "max_output"),
+                "required, because this is not a well-known name; the most tokens that one "
+                "answer can have",
+            )
+
+
+def _prices(data: Data) -> Iterator[Finding]:
+    usd = next((path for path, limit in walk(data, "plans.*.limits.*") if _counts_usd(limit)), None)
+    if usd is None:
+        return
+    for path, model in walk(data, "models.*"):
+        if isinstance(model, Mapping) and not _has_price(model):
+            yield (
+                (*path, "price"),
+                f"model {str(path[-1])!r} has no price, but {show_path(usd)} counts usd; a free "
+                "model's is {input: 0, output: 0}",
+            )
+
+
+def _has_price(model: Mapping[str, object]) -> bool:
+    targets = [target for _, target in walk(model, "targets.*") if isinstance(target, Mapping)]
+    own = bool(targets) and all(target.get("price") is not None for target in targets)
+    return own or model.get("price") is not None
+
+
+def _counts_usd(limit: object) -> bool:
+    text = limit.get("limit") if isinstance(limit, Mapping) else limit
+    try:
+        return isinstance(text, str) and parse_limit(text).unit == "usd"
+    except LimitSyntax:
+        return False
+
+
+def _max_tokens(data: Data) -> Iterator[Finding]:
+    for path, block in walk(data, "plans.*.max_tokens"):
+        tokens = _valid(MaxTokens, block)
+        if tokens and tokens.default and tokens.cap and tokens.default > tokens.cap:
+            yield (*path, "default"), f"is above the cap, {tokens.cap}"
+
+
+def _tightening(data: Data) -> Iterator[Finding]:
+    base = _valid(Images, data.get("images"))
+    for path, block in walk(data, "plans.*.images"):
+        over = _valid(Images, block)
+        if base is not None and over is not None:
+            for where, message in _loosened(base, overlay(base, over)):
+                yield (*path, *where), f"{message}; a plan may only tighten it"
+
+
+def _loosened(base: Images, plan: Images) -> Iterator[Finding]:
+    for name in _AMOUNTS:
+        if getattr(plan, name) > getattr(base, name):
+            yield (name,), f"is above images.{name}"
+    for name in _CHOICES:
+        extra = set(getattr(plan, name)) - set(getattr(base, name))
+        if extra:
+            yield (name,), f"{min(map(str, extra))!r} is not in images.{name}"
+    for host in plan.hosts.allow:
+        if not any(_covers(allowed, host) for allowed in base.hosts.allow):
+            yield ("hosts", "allow"), f"{host!r} is not in images.hosts.allow"
+    for host in set(base.hosts.deny) - set(plan.hosts.deny):
+        yield ("hosts", "deny"), f"{host!r} of images.hosts.deny is missing"
+    for host in set(plan.hosts.internal) - set(base.hosts.internal):
+        yield ("hosts", "internal"), f"{host!r} is not in images.hosts.internal"
+
+
+def _covers(allowed: str, host: str) -> bool:
+    return allowed in ("*", host) or (allowed.startswith("*.") and host.endswith(allowed[1:]))
+
+
+def _valid(block: type[B], data: object) -> B | None:
+    """The block if nothing is wrong with it; if something is, that is told elsewhere."""
+    try:
+        return block.model_validate(data)
+    except ValidationError:
+        return None
+
+
+_CHECKS: Final[tuple[Callable[[Data], Iterator[Finding]], ...]] = (
+    _not_yet,
+    _references,
+    _provider_keys,
+    _pepper,
+    _max_output,
+    _max_tokens,
+    _prices,
+    _tightening,
+)

@@ -1,0 +1,61 @@
+"""What is known of well-known models, so that a config need not say it.
+
+Source: https://platform.openai.com/docs/models (autumn 2026). A name with a date is the model
+without it, unless it has a row of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+OutputParam = Literal["max_tokens", "max_completion_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """`max_output` is the most tokens one answer can have; `vision`: takes images."""
+
+    max_output: int
+    vision: bool = True
+
+
+_MODELS: Final = {
+    "gpt-4-vision-preview": KnownModel(4_096),
+    "gpt-4-1106-vision-preview": KnownModel(4_096),
+    "gpt-4-turbo": KnownModel(4_096),
+    "gpt-4o": KnownModel(16_384),
+    "gpt-4o-2024-05-13": KnownModel(4_096),
+    "gpt-4o-mini": KnownModel(16_384),
+    "chatgpt-4o-latest": KnownModel(16_384),
+    "gpt-4.1": KnownModel(32_768),
+    "gpt-4.1-mini": KnownModel(32_768),
+    "gpt-4.1-nano": KnownModel(32_768),
+    "gpt-5": KnownModel(128_000),
+    "gpt-5-mini": KnownModel(128_000),
+    "gpt-5-nano": KnownModel(128_000),
+    "gpt-5-chat-latest": KnownModel(16_384),
+    "gpt-5.1": KnownModel(128_000),
+    "gpt-5.2": KnownModel(128_000),
+    "gpt-5.4": KnownModel(128_000),
+    "gpt-5.4-mini": KnownModel(128_000),
+    "o1": KnownModel(100_000),
+    "o3": KnownModel(100_000),
+    "o3-mini": KnownModel(100_000, vision=False),
+    "o4-mini": KnownModel(100_000),
+    "gpt-4": KnownModel(8_192, vision=False),
+    "gpt-3.5-turbo": KnownModel(4_096, vision=False),
+}
+_DATE: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$", re.ASCII)
+_REASONING: Final = re.compile(r"o\d|gpt-5", re.ASCII)
+
+
+def known_model(name: str) -> KnownModel | None:
+    """What is known of the model of this name, None if nothing is."""
+    return _MODELS.get(name) or _MODELS.get(_DATE.sub("", name))
+
+
+def output_param(name: str) -> OutputParam:
+    """The parameter that caps the output: o* and gpt-5* refuse `max_tokens`."""
+    return "max_completion_tokens" if _REASONING.match(name) else "max_tokens"

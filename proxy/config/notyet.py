@@ -1,0 +1,30 @@
+"""What the contract promises and the code cannot do yet.
+
+A value that is not in its row is refused by name; a row is deleted when its feature lands, and
+the contract's default comes back by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+#: Where (`*` is any key or index), and what can be used there; the first is the default for now.
+NOT_YET: Final[dict[str, tuple[str, ...]]] = {
+    "server.workers": ("auto", "1"),
+    "store.on_failure": ("deny",),
+    "providers.*.kind": ("openai",),
+    "providers.*.image_urls": ("forward",),
+    "providers.*.transport": ("aiohttp",),
+    "plans.*.low_budget": ("reject",),
+    "plans.*.on_client_gone": ("cancel",),
+    "plans.*.images.mode": ("url",),
+    "images.mode": ("url",),
+}
+
+
+def default_now(where: str, default: T) -> T:
+    """The contract's default if it can be used, else what stands in for it."""
+    usable = NOT_YET.get(where, ())
+    return default if not usable or default in usable else usable[0]  # type: ignore[return-value]

@@ -1,0 +1,290 @@
+"""The shape of a configuration: one frozen class a block, as the YAML has it.
+
+A null is as good as not written. What rests on more than one block is in `checks`; what is
+not available yet is in `notyet`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from proxy.domain.limits import ANY_MODEL, Limit, parse_limit
+
+from . import fields as f
+from .block import Block, overlay
+from .known import OutputParam, known_model, output_param
+from .notyet import default_now
+
+Detail = Literal["low", "high", "auto", "original"]
+Format = Literal["png", "jpeg", "gif", "webp"]
+Scheme = Literal["https", "http", "data"]
+ImageMode = Literal["url", "inspect", "inline"]
+
+
+class Server(Block):
+    """The public listener. `port` 0 takes a free one; `drain` is in seconds."""
+
+    host: f.Host = "0.0.0.0"  # noqa: S104  (the front door is public)
+    port: f.AnyPort = 8080
+    workers: f.Workers = "auto"
+    max_body: f.Bytes = 32 * 2**20
+    drain: f.Seconds = 300.0
+    trusted_proxies: tuple[f.ProxyNetwork, ...] = ()
+    support: str = ""
+
+
+class Admin(Block):
+    """The listener for operators. No token, no admin API."""
+
+    host: f.Host = "127.0.0.1"
+    port: f.AnyPort = 9090
+    token: f.Token = SecretStr("")
+
+
+class Store(Block):
+    """Where teams, keys and the ledger live. `grace` is a share of one, `retention` months."""
+
+    url: f.StoreUrl
+    on_failure: Literal["deny", "allow"] = default_now("store.on_failure", "deny")
+    grace: f.Share = Decimal("0.05")
+    retention: f.Months = 25
+    data: f.Directory = Path("var")
+    wait_replicas: f.Natural = 0
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this gateway runs its own store."""
+        return self.url.get_secret_value() == f.EMBEDDED
+
+    @property
+    def address(self) -> str:
+        """The URL without user, password and query, fit to be shown."""
+        return f.EMBEDDED if self.embedded else "".join(f.store_place(self.url))
+
+
+class Keys(Block):
+    """`pepper`: the first signs, all verify; none where the embedded store keeps its own."""
+
+    pepper: f.Peppers = ()
+
+
+class Metrics(Block):
+    """Keys beyond `max_keys` are counted as key="other"."""
+
+    max_keys: f.Natural = 1000
+
+
+class Timeouts(Block):
+    """Seconds. `idle` is the longest silence within a stream."""
+
+    connect: f.Seconds = 5.0
+    first_byte: f.Seconds = 120.0
+    idle: f.Seconds = 60.0
+    total: f.Seconds = 900.0
+
+
+class Provider(Block):
+    """An upstream. A local server may have no key."""
+
+    kind: Literal["openai", "azure", "anthropic"] = "openai"
+    base_url: f.BaseUrl
+    api_key: f.Secret | None = None
+    api_keys: tuple[f.Secret, ...] = ()
+    image_urls: Literal["forward", "inline"] = default_now("providers.*.image_urls", "forward")
+    transport: Literal["direct", "aiohttp"] = default_now("providers.*.transport", "direct")
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The keys to call it with, however they were written; may be empty."""
+        written = self.api_keys if self.api_key is None else (self.api_key,)
+        return tuple(key.get_secret_value() for key in written)
+
+
+class Price(Block):
+    """USD per million tokens, exact. What is cached costs the full input price if not written."""
+
+    input: f.Usd
+    output: f.Usd
+    cached_input: f.Usd = Field(default_factory=lambda data: data.get("input", Decimal(0)))
+    cache_write: f.Usd = Decimal(0)
+
+
+class Target(Block):
+    """Where a model is served. `model` is its name there; `concurrent` 0 is no cap."""
+
+    provider: str
+    model: str = ""
+    weight: f.Weight = 1.0
+    priority: f.Positive = 1
+    concurrent: f.Natural = 0
+    price: Price | None = None
+
+
+class Model(Block):
+    """A model as clients name it. In a Config all is filled in: a target has a `model` and,
+    if there is one, a `price`; `max_output` is positive."""
+
+    targets: Annotated[tuple[Target, ...], f.NOT_EMPTY]
+    price: Price | None = None
+    max_output: f.Positive = 0
+    output_param: OutputParam = "max_tokens"
+    vision: f.Bool = True
+    image_tokens: str = ""
+
+    def named(self, name: str) -> Self:
+        """With what was not written found from the name."""
+        known = known_model(name)
+        found: dict[str, Any] = {"output_param": output_param(name), "image_tokens": name}
+        if known:
+            found |= {"max_output": known.max_output, "vision": known.vision}
+        targets = tuple(
+            target.model_copy(
+                update={"model": target.model or name, "price": target.price or self.price}
+            )
+            for target in self.targets
+        )
+        missing = {key: found[key] for key in found.keys() - self.model_fields_set}
+        return self.model_copy(update={"targets": targets, **missing})
+
+
+class _LimitBlock(Block):
+    """`60 requests/minute`, or a mapping with that and a model."""
+
+    limit: str
+    model: str = ANY_MODEL
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: object) -> object:
+        return {"limit": data} if isinstance(data, str) else data
+
+    def parse(self) -> Limit:
+        return parse_limit(self.limit, self.model)
+
+
+class _ReadLimit:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            _LimitBlock.parse,
+            handler(_LimitBlock),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+class MaxTokens(Block):
+    """Tokens of output. null: the model's max_output."""
+
+    default: f.Positive | None = None
+    cap: f.Positive | None = None
+    over: Literal["clamp", "reject"] = "clamp"
+
+
+class Hosts(Block):
+    """`internal`: inner hosts or networks that may be fetched all the same."""
+
+    allow: tuple[f.HostPattern, ...] = ("*",)
+    deny: tuple[f.HostPattern, ...] = ()
+    internal: tuple[f.InnerHost, ...] = ()
+
+
+class ImageDetail(Block):
+    """null: as the client asks."""
+
+    default: Detail | None = None
+    cap: Detail | None = None
+
+
+class Rewrite(Block):
+    """A URL that begins with `from` begins with `to` instead."""
+
+    from_: f.UrlPrefix = Field(alias="from")
+    to: f.UrlPrefix
+
+
+class Images(Block):
+    """What images may be, and how far each is looked at. Sizes are in bytes and pixels."""
+
+    mode: ImageMode = default_now("images.mode", "inspect")
+    on_unreachable: Literal["assume_largest", "reject"] = "assume_largest"
+    schemes: tuple[Scheme, ...] = ("https", "data")
+    ports: tuple[f.Port, ...] = (443,)
+    hosts: Hosts = Hosts()
+    formats: tuple[Format, ...] = ("png", "jpeg", "gif", "webp")
+    max_count: f.CountFromZero = 10
+    max_bytes: f.Bytes = 20 * 2**20
+    max_pixels: f.Count = 50_000_000
+    max_side: f.Count = 8000
+    max_frames: f.Count = 1
+    detail: ImageDetail = ImageDetail()
+    rewrite: tuple[Rewrite, ...] = ()
+
+
+class Plan(Block):
+    """The policy of the teams that have this plan. In a Config, `images` is the images block
+    with what this plan tightens."""
+
+    models: tuple[str, ...] = (ANY_MODEL,)
+    max_tokens: MaxTokens = MaxTokens()
+    limits: tuple[Annotated[Limit, _ReadLimit], ...] = ()
+    low_budget: Literal["reject", "shrink"] = default_now("plans.*.low_budget", "reject")
+    require_stream: f.Bool = False
+    on_client_gone: Literal["cancel", "drain"] = default_now("plans.*.on_client_gone", "cancel")
+    allow_parameters: tuple[str, ...] = ()
+    enforce: f.Bool = True
+    images: Images = Images()
+
+
+def _name_models(models: dict[str, Model]) -> dict[str, Model]:
+    return {name: model.named(name) for name, model in models.items()}
+
+
+def _add_default_plan(plans: object) -> object:
+    return {"default": {}, **plans} if isinstance(plans, dict) else plans
+
+
+def _complete_images(plans: dict[str, Plan], info: ValidationInfo) -> dict[str, Plan]:
+    base = info.data.get("images", Images())  # validated before, or told to be wrong
+    return {
+        name: plan.model_copy(update={"images": overlay(base, plan.images)})
+        for name, plan in plans.items()
+    }
+
+
+class Config(Block):
+    """A whole configuration. `plans` always holds `default`."""
+
+    server: Server = Server()
+    admin: Admin = Admin()
+    store: Store
+    keys: Keys = Keys()
+    metrics: Metrics = Metrics()
+    providers: Annotated[dict[f.Name, Provider], f.NOT_EMPTY]
+    models: Annotated[dict[f.Name, Model], f.NOT_EMPTY, AfterValidator(_name_models)]
+    images: Images = Images()
+    plans: Annotated[
+        dict[f.Name, Plan], BeforeValidator(_add_default_plan), AfterValidator(_complete_images)
+    ] = Field(default_factory=dict, validate_default=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with what the config does; no secret enters them."""
+        effective = self.model_dump(mode="json") | {"store_address": self.store.address}
+        text = json.dumps(effective, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,267 @@
+"""A chat request: read and validated once, carried on as a frozen value.
+
+The client's own bytes are kept per field, so that what nobody changed goes upstream
+exactly as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import msgspec
+
+from proxy.domain import parameters as rule
+from proxy.domain.errors import BadRequest
+from proxy.domain.jsonbody import read_object
+
+#: Messages and parts together: no honest request comes near, and each costs a check.
+MOST_PARTS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """One image of a request.
+
+    Sides in pixels, `format` and `size` in bytes are known where the whole image is at hand,
+    and 0 or "" otherwise.
+    """
+
+    message: int
+    part: int
+    url: str
+    detail: str | None
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    size: int = 0
+
+    @property
+    def path(self) -> str:
+        return f"messages[{self.message}].content[{self.part}].image_url"
+
+    @property
+    def sized(self) -> bool:
+        return self.width > 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A valid request.
+
+    `fields` are the client's bytes by name, `messages` the same messages decoded, `cap`
+    the output tokens asked for (None: not said) and, once capped, the bound that the
+    upstream is held to; `n` choices multiply it.
+    """
+
+    model: str
+    fields: Mapping[str, msgspec.Raw] = field(repr=False)
+    messages: list[dict[str, Any]] = field(repr=False)
+    images: tuple[ImagePart, ...] = field(repr=False)
+    stream: bool
+    include_usage: bool
+    cap: int | None
+    n: int
+
+
+def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatRequest:
+    """Read and validate a request body.
+
+    `allowed` are the plan's `allow_parameters`. Raises BadRequest naming the field.
+    """
+    raw, fields = read_object(body)
+    model = _model(fields)
+    rule.refuse_parameters(fields, allowed)
+    rule.temperature(fields)
+    stream = rule.boolean(fields, "stream")
+    include_usage = _include_usage(fields, stream)
+    detail = rule.choice(fields.get("detail"), "detail", rule.DETAILS)
+    messages = _messages(fields)
+    images = _images(messages, detail, allowed)
+    return ChatRequest(
+        model=model,
+        fields=raw,
+        messages=messages,
+        images=images,
+        stream=stream,
+        include_usage=include_usage,
+        cap=_cap(fields),
+        n=rule.positive(fields, "n", rule.LARGEST_N) or 1,
+    )
+
+
+def with_images(request: ChatRequest, images: tuple[ImagePart, ...]) -> ChatRequest:
+    """The request with its image parts as `images` has them; unchanged ones cost nothing."""
+    changed = [
+        new
+        for old, new in zip(request.images, images, strict=True)
+        if not _says(request.messages, new)
+    ]
+    if not changed:
+        return replace(request, images=images)
+    messages = list(request.messages)
+    for image in changed:
+        messages[image.message] = _with_image(messages[image.message], image)
+    encoded = msgspec.Raw(msgspec.json.encode(messages))
+    return replace(
+        request,
+        images=images,
+        messages=messages,
+        fields={**request.fields, "messages": encoded},
+    )
+
+
+def texts(request: ChatRequest) -> list[str]:
+    """Every text of the messages that a model reads, in order."""
+    found: list[str] = []
+    for message in request.messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            found.append(content)
+        for part in content if isinstance(content, list) else ():
+            found.extend(v for k, v in part.items() if k != "type" and isinstance(v, str))
+        found.extend(
+            value
+            for name, value in message.items()
+            if name not in ("content", "role") and isinstance(value, str)
+        )
+    return found
+
+
+def _model(fields: Mapping[str, Any]) -> str:
+    model = fields.get("model")
+    if model is None:
+        raise rule.missing("model", "name one of those that GET /v1/models lists")
+    if not isinstance(model, str):
+        raise rule.wrong_type("model", "a string", model)
+    if not model:
+        raise rule.invalid("model", "must not be empty")
+    return model
+
+
+def _include_usage(fields: Mapping[str, Any], stream: bool) -> bool:
+    options = fields.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise rule.wrong_type("stream_options", "an object", options)
+    if not stream:
+        raise BadRequest(
+            "The 'stream_options' parameter is only allowed when 'stream' is true.",
+            param="stream_options",
+        )
+    value = options.get("include_usage")
+    if value is not None and not isinstance(value, bool):
+        raise rule.wrong_type("stream_options.include_usage", "true or false", value)
+    return value is True
+
+
+def _cap(fields: Mapping[str, Any]) -> int | None:
+    """Clients send either name, and some send both: the smaller one binds."""
+    names = ("max_tokens", "max_completion_tokens")
+    caps = [cap for name in names if (cap := rule.positive(fields, name)) is not None]
+    return min(caps, default=None)
+
+
+def _messages(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    messages = fields.get("messages")
+    if messages is None:
+        raise rule.missing("messages")
+    if not isinstance(messages, list):
+        raise rule.wrong_type("messages", "a list of messages", messages)
+    if not messages:
+        raise rule.invalid("messages", "must hold at least one message")
+    for index, message in enumerate(messages):
+        _check_message(message, f"messages[{index}]")
+    count = sum(len(m["content"]) if isinstance(m.get("content"), list) else 1 for m in messages)
+    if count > MOST_PARTS:
+        raise rule.invalid("messages", f"must hold at most {MOST_PARTS} messages and parts")
+    return messages
+
+
+def _check_message(message: Any, path: str) -> None:
+    if not isinstance(message, dict):
+        raise rule.wrong_type(path, "an object with a role and content", message)
+    if "role" not in message:
+        raise rule.missing(f"{path}.role")
+    rule.choice(message["role"] or "", f"{path}.role", rule.ROLES)
+    content = message.get("content")
+    if content is None:
+        if message["role"] not in ("assistant", "function"):
+            raise rule.missing(f"{path}.content", "a string or a list of typed parts")
+    elif not isinstance(content, str | list):
+        raise rule.wrong_type(f"{path}.content", "a string or a list of typed parts", content)
+    elif content == []:
+        raise rule.invalid(f"{path}.content", "must hold at least one part")
+
+
+def _images(
+    messages: list[dict[str, Any]], detail: str | None, allowed: frozenset[str]
+) -> tuple[ImagePart, ...]:
+    images: list[ImagePart] = []
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        if not isinstance(content, list):
+            continue
+        for index, part in enumerate(content):
+            path = f"messages[{number}].content[{index}]"
+            kind = _part_type(part, path, allowed)
+            if kind == "image_url":
+                url, own = _image_url(part, f"{path}.image_url")
+                images.append(ImagePart(number, index, url, own or detail))
+    return tuple(images)
+
+
+def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
+    if not isinstance(part, dict):
+        raise rule.wrong_type(path, "an object with a type", part)
+    kind = part.get("type")
+    if kind is None:
+        raise rule.missing(f"{path}.type")
+    if not isinstance(kind, str):
+        raise rule.wrong_type(f"{path}.type", "a string", kind)
+    if kind not in rule.PARTS and kind not in allowed:
+        raise BadRequest(
+            f"Content parts of the type '{kind[:64]}' are not allowed with this key; send 'text' "
+            "or 'image_url' parts, or ask the platform team to add it to allow_parameters.",
+            param=f"{path}.type",
+            code="invalid_value",
+        )
+    stray = next((key for key in part if key in rule.CARRIERS and key != kind), None)
+    if stray is not None:
+        raise rule.invalid(f"{path}.{stray}", f"does not belong in a part of type '{kind[:64]}'")
+    if kind == "text" and not isinstance(part.get("text"), str):
+        if part.get("text") is None:
+            raise rule.missing(f"{path}.text")
+        raise rule.wrong_type(f"{path}.text", "a string", part["text"])
+    return kind
+
+
+def _image_url(part: Mapping[str, Any], path: str) -> tuple[str, str | None]:
+    image = part.get("image_url")
+    if image is None:
+        raise rule.missing(path, "an object with a url")
+    if not isinstance(image, dict):
+        raise rule.wrong_type(path, 'an object as in {"url": "https://..."}', image)
+    url = image.get("url")
+    if url is None:
+        raise rule.missing(f"{path}.url")
+    if not isinstance(url, str):
+        raise rule.wrong_type(f"{path}.url", "a string", url)
+    return url, rule.choice(image.get("detail"), f"{path}.detail", rule.PART_DETAILS)
+
+
+def _says(messages: list[dict[str, Any]], image: ImagePart) -> bool:
+    said = messages[image.message]["content"][image.part]["image_url"]
+    return bool(said["url"] == image.url and said.get("detail") == image.detail)
+
+
+def _with_image(message: dict[str, Any], image: ImagePart) -> dict[str, Any]:
+    parts = list(message["content"])
+    part = parts[image.part]
+    inner = {**part["image_url"], "url": image.url}
+    if image.detail is not None:
+        inner["detail"] = image.detail
+    parts[image.part] = {**part, "image_url": inner}
+    return {**message, "content": parts}

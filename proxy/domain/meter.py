@@ -1,0 +1,171 @@
+"""Counting one answer while it passes, sans I/O.
+
+`feed` returns what the client is to get: every byte as it came, but for the one usage
+event that the gateway asked for on its own account. Only an event that can hold usage,
+an error or the end mark is parsed when it passes; text is counted in batches, and only
+where no usage comes is that count needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from proxy.domain.sse import DONE, EventSplitter, data_of
+from proxy.domain.tokenizer import Tokenizer
+from proxy.domain.usage import Outcome, Phase, Usage, read_usage
+
+#: Bytes of a stream that are kept before their text is counted and let go.
+_BATCH: Final = 32 * 1024
+
+_TELLING = re.compile(rb'"usage"\s*:\s*[^n\s]|"error"\s*:|\[DONE\]')
+
+
+class StreamMeter:
+    """The meter of one request, streamed or not.
+
+    `complete` is true once the provider's own end mark has come, `error_sent` once an
+    error event of the upstream's has passed to the client.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, usage_wanted: bool, hidden_output: bool = False
+    ) -> None:
+        self.complete = False
+        self.error_sent = False
+        self._phase = Phase.NOT_CALLED
+        self._usage: Usage | None = None
+        self._usage_wanted = usage_wanted
+        self._hidden_output = hidden_output
+        self._count = tokenizer
+        self._splitter = EventSplitter()
+        self._uncounted: list[bytes] = []
+        self._uncounted_size = 0
+        self._delivered = 0
+
+    def called(self) -> None:
+        """The upstream is about to be asked: from here on it may bill."""
+        self._phase = Phase.CALLED
+
+    def refused(self) -> None:
+        """The upstream answered with an error instead of an answer."""
+        self._phase = Phase.REFUSED
+
+    def feed(self, data: bytes) -> bytes:
+        """What of `data`, and of what was held before it, goes to the client now.
+
+        Raises EventTooLarge.
+        """
+        self._phase = Phase.STREAMING
+        if not self._splitter.held and data.endswith(b"\n\n") and not _TELLING.search(data):
+            self._keep(data)
+            return data
+        events = [event for event in self._splitter.feed(data) if self._passes(event)]
+        passed = b"".join(events)
+        if passed:
+            self._keep(passed)
+        return passed
+
+    def rest(self) -> bytes:
+        """The bytes of an event without an end, when the stream is over."""
+        rest = self._splitter.rest()
+        return rest if not rest or self._passes(rest) else b""
+
+    def whole(self, body: bytes) -> bool:
+        """The whole answer to a request that asked for no stream; whether it is one."""
+        self._phase = Phase.STREAMING
+        answer = _decoded(body)
+        if answer is None:
+            return False
+        self.complete = True
+        self._usage = read_usage(answer.get("usage"))
+        self._delivered += self._count(list(_texts(answer, "message")))
+        return True
+
+    def outcome(self) -> Outcome:
+        """What to charge by; may be asked at any time, as the renewals do."""
+        self._count_kept()
+        phase = Phase.COMPLETE if self.complete else self._phase
+        hidden = self._hidden_output and phase in (Phase.CALLED, Phase.STREAMING)
+        return Outcome(phase, self._usage, self._delivered, hidden)
+
+    def _passes(self, event: bytes) -> bool:
+        """Whether an event goes to the client; notes what it tells."""
+        if not _TELLING.search(event):
+            return True
+        data = data_of(event)
+        if data is None:
+            return True
+        if data.strip() == DONE:
+            self.complete = True
+            return True
+        chunk = _decoded(data)
+        if chunk is None:
+            return True
+        if chunk.get("error"):
+            self.error_sent = True
+        usage = _usage_of(chunk)
+        if usage is None:
+            return True
+        # Some providers send a running total with every chunk: the last one stands.
+        self._usage = usage
+        return self._usage_wanted or chunk.get("choices") != []
+
+    def _keep(self, data: bytes) -> None:
+        self._uncounted.append(data)
+        self._uncounted_size += len(data)
+        if self._uncounted_size > _BATCH:
+            self._count_kept()
+
+    def _count_kept(self) -> None:
+        kept, self._uncounted, self._uncounted_size = b"".join(self._uncounted), [], 0
+        if not kept:
+            return
+        splitter = EventSplitter()
+        pieces: list[str] = []
+        for event in (*splitter.feed(kept), splitter.rest()):
+            data = data_of(event)
+            chunk = _decoded(data) if data else None
+            if chunk is not None:
+                pieces.extend(_texts(chunk, "delta"))
+        self._delivered += self._count(["".join(pieces)])
+
+
+def _decoded(data: bytes) -> Mapping[str, Any] | None:
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _usage_of(chunk: Mapping[str, Any]) -> Usage | None:
+    """The usage of a chunk; older Groq streams have it in a field of their own."""
+    own = chunk.get("x_groq")
+    return read_usage(chunk.get("usage")) or read_usage(
+        own.get("usage") if isinstance(own, dict) else None
+    )
+
+
+def _texts(answer: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Every generated text of an answer or a chunk: content, refusals, reasoning, arguments."""
+    choices = answer.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        part = choice.get(name) if isinstance(choice, dict) else None
+        if isinstance(part, dict):
+            yield from _strings({k: v for k, v in part.items() if k != "role"})
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in ("id", "type"):
+                yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)

@@ -1,0 +1,183 @@
+"""The request's parameters: which are checked, which are refused, which just pass.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from proxy.domain.errors import BadRequest
+
+DETAILS: Final = ("low", "high", "auto")
+PART_DETAILS: Final = (*DETAILS, "original")
+ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
+LARGEST_CAP: Final = 2**31 - 1
+LARGEST_N: Final = 128
+
+
+def _only(*harmless: object) -> Callable[[object], bool]:
+    return lambda value: value in harmless
+
+
+def _never(value: object) -> bool:
+    return False
+
+
+def _text_only(value: object) -> bool:
+    return value == ["text"]
+
+
+#: Parameters that change price, retention or reach beyond the request. Each is refused
+#: unless its value is harmless or the plan's `allow_parameters` names it.
+REFUSED: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
+    "service_tier": (_only("auto", "default"), "it changes the price"),
+    "store": (_only(False), "it keeps the request at the provider"),
+    "prompt_cache_retention": (_only("in_memory", "in-memory"), "it keeps the prompt for longer"),
+    "web_search_options": (_never, "it lets the provider call out, at a price of its own"),
+    "plugins": (_never, "it lets the provider call out, at a price of its own"),
+    "audio": (_never, "audio has a price of its own"),
+    "modalities": (_text_only, "only text has a known price here"),
+    "prediction": (_never, "rejected predictions are billed beyond max_tokens"),
+    "best_of": (_only(1), "it multiplies the output beyond n"),
+    "use_beam_search": (_only(False), "it multiplies the output beyond n"),
+    "models": (_never, "it changes which model answers"),
+    "route": (_never, "it changes which model answers"),
+    "provider": (_never, "it changes who answers"),
+    "transforms": (_never, "it changes the prompt at the provider"),
+    "chat_template": (_never, "it runs a template on the upstream"),
+}
+
+#: Tools that the client itself runs; any other type has the provider call out.
+CLIENT_TOOLS: Final = ("function", "custom")
+
+#: Content parts that need no permission. Others carry media or files of unknown price.
+PARTS: Final = ("text", "image_url", "refusal")
+
+#: Keys by which some server takes media from a part whatever its type says.
+CARRIERS: Final = frozenset(
+    (
+        "image_url",
+        "image",
+        "image_embeds",
+        "input_image",
+        "video_url",
+        "audio_url",
+        "input_audio",
+        "file",
+    )
+)
+
+
+def refuse_parameters(fields: Mapping[str, Any], allowed: frozenset[str]) -> None:
+    """Raise BadRequest for the first parameter that the plan does not allow."""
+    for name in REFUSED.keys() & fields.keys():
+        harmless, why = REFUSED[name]
+        value = fields[name]
+        if value is None or name in allowed or harmless(value):
+            continue
+        raise BadRequest(
+            f"The parameter '{name}' is not allowed with this key: {why}. Leave it out, or ask "
+            "the platform team to add it to the plan's allow_parameters.",
+            param=name,
+        )
+    if "tools" in fields and "tools" not in allowed:
+        _check_tools(fields["tools"])
+
+
+def _check_tools(tools: Any) -> None:
+    if tools is None:
+        return
+    if not isinstance(tools, list):
+        raise wrong_type("tools", "a list of tools", tools)
+    for index, tool in enumerate(tools):
+        if not isinstance(tool, dict):
+            raise wrong_type(f"tools[{index}]", "an object", tool)
+        if tool.get("type") not in CLIENT_TOOLS:
+            raise BadRequest(
+                f"tools[{index}].type must be one of {_quoted(CLIENT_TOOLS)}: tools that the "
+                "provider runs have a price of their own.",
+                param=f"tools[{index}].type",
+            )
+
+
+def boolean(fields: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    value = fields.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise wrong_type(name, "true or false", value)
+    return value
+
+
+def positive(fields: Mapping[str, Any], name: str, largest: int = LARGEST_CAP) -> int | None:
+    """A positive integer, or None where the field is absent or null."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong_type(name, "a positive integer", value)
+    if not 1 <= value <= largest:
+        raise invalid(name, f"must be an integer from 1 to {largest}")
+    return value
+
+
+def temperature(fields: Mapping[str, Any]) -> None:
+    value = fields.get("temperature")
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong_type("temperature", "a number from 0 to 2", value)
+    if not 0 <= value <= 2:
+        raise invalid("temperature", "must be a number from 0 to 2")
+
+
+def choice(value: Any, path: str, known: tuple[str, ...]) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise wrong_type(path, f"one of {_quoted(known)}", value)
+    if value not in known:
+        raise invalid(path, f"must be one of {_quoted(known)}")
+    return value
+
+
+def wrong_type(path: str, wanted: str, value: object) -> BadRequest:
+    return BadRequest(
+        f"Invalid type for '{path}': expected {wanted}, but got {_kind(value)} instead.",
+        param=path,
+        code="invalid_type",
+    )
+
+
+def invalid(path: str, what: str) -> BadRequest:
+    return BadRequest(f"Invalid value for '{path}': it {what}.", param=path, code="invalid_value")
+
+
+def missing(path: str, what: str = "") -> BadRequest:
+    tail = f": {what}" if what else ""
+    return BadRequest(
+        f"Missing required parameter: '{path}'{tail}.",
+        param=path,
+        code="missing_required_parameter",
+    )
+
+
+_KINDS: Final[Mapping[type, str]] = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a decimal number",
+    type(None): "null",
+}
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "something else")
+
+
+def _quoted(words: tuple[str, ...]) -> str:
+    return ", ".join(f"'{word}'" for word in words)

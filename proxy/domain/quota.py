@@ -1,0 +1,202 @@
+"""What the ledger's figures mean to a client: refusals, headers, when there is room again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from proxy.domain.errors import LimitExceeded
+from proxy.domain.identity import Bound
+from proxy.domain.limits import format_amount
+from proxy.domain.usage import Amounts
+
+MINUTE: Final = 60_000
+HOUR: Final = 3_600_000
+DAY: Final = 86_400_000
+
+#: Where only requests in flight are in the way, one of them may end at any moment.
+_SOON: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A limit as the ledger found it; `amount` includes a grant. Read at one `now`."""
+
+    bound: Bound
+    used: int
+    reserved: int
+    amount: int
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.amount - self.used - self.reserved)
+
+    @property
+    def name(self) -> str:
+        limit = self.bound.limit
+        span = "" if limit.window == "total" else f"/{limit.window}"
+        on = "" if limit.model == "*" else f" on {limit.model}"
+        return f"{format_amount(self.amount, limit.unit)} {limit.unit}{span}{on}"
+
+
+def stamp_of(window: str, now: int) -> int:
+    """The number of a calendar window, as the ledger's scripts have it; `now` in ms."""
+    if window == "hour":
+        return now // HOUR
+    if window == "day":
+        return now // DAY
+    if window == "month":
+        date = datetime.fromtimestamp(now / 1000, UTC)
+        return date.year * 12 + date.month
+    return 0
+
+
+def window_end(window: str, now: int) -> int | None:
+    """When a calendar window turns, in ms; None for total."""
+    if window == "hour":
+        return (now // HOUR + 1) * HOUR
+    if window == "day":
+        return (now // DAY + 1) * DAY
+    if window == "month":
+        date = datetime.fromtimestamp(now / 1000, UTC)
+        turn = datetime(date.year + date.month // 12, date.month % 12 + 1, 1, tzinfo=UTC)
+        return int(turn.timestamp()) * 1000
+    return None
+
+
+def resets_at(state: State, now: int) -> int | None:
+    """When the limit is whole again, in ms, if nothing more is used."""
+    limit = state.bound.limit
+    if limit.window == "minute":
+        return now + (-(-state.used * MINUTE // state.amount) if state.amount else 0)
+    return window_end(limit.window, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    state: State
+    asked: int
+    wait: int | None  # ms until it may fit; None: never by waiting
+    quota: bool
+
+
+def _failure(state: State, asked: int, now: int) -> _Failure:
+    limit = state.bound.limit
+    if asked > state.amount:
+        return _Failure(state, asked, None, quota=False)
+    if limit.window == "minute":
+        over = state.used + asked - state.amount
+        return _Failure(state, asked, -(-over * MINUTE // state.amount), quota=False)
+    if state.used + asked > state.amount:
+        end = window_end(limit.window, now)
+        return _Failure(state, asked, None if end is None else end - now, quota=True)
+    return _Failure(state, asked, _SOON, quota=False)
+
+
+def failures(states: Iterable[State], asked: Amounts) -> list[State]:
+    """The limits that have no room for what is asked."""
+    return [
+        state
+        for state in states
+        if state.used + state.reserved + asked.of(state.bound.limit.unit) > state.amount
+    ]
+
+
+def refusal(states: Sequence[State], asked: Amounts, now: int, support: str) -> LimitExceeded:
+    """The 429 for limits without room; `now` in ms.
+
+    Not to be retried: a request larger than a limit, and a budget that is spent.
+    """
+    failed = [_failure(s, asked.of(s.bound.limit.unit), now) for s in failures(states, asked)]
+    never = [f for f in failed if f.wait is None and not f.quota]
+    spent = [f for f in failed if f.quota]
+    worst = (never or spent or failed)[0]
+    headers = limit_headers(states, asked, now)
+    if never or spent:
+        headers["x-should-retry"] = "false"
+    if all(f.wait is not None for f in failed):
+        wait = max(f.wait or 0 for f in failed)
+        headers["retry-after"] = str(-(-wait // 1000))
+        headers["retry-after-ms"] = str(wait)
+    quota = worst.quota
+    return LimitExceeded(
+        _message(worst, now, support),
+        type="insufficient_quota" if quota else _kind(worst.state),
+        code="insufficient_quota" if quota else "rate_limit_exceeded",
+        headers=headers,
+    )
+
+
+def _kind(state: State) -> str:
+    unit = state.bound.limit.unit
+    return "tokens" if "tokens" in unit or unit == "usd" else "requests"
+
+
+def _message(failure: _Failure, now: int, support: str) -> str:
+    state = failure.state
+    limit = state.bound.limit
+    amount = {
+        name: format_amount(value, limit.unit)
+        for name, value in (
+            ("used", state.used),
+            ("reserved", state.reserved),
+            ("asked", failure.asked),
+        )
+    }
+    said = (
+        f"The limit of {state.name} of the {state.bound.owner} has no room: "
+        f"{amount['used']} used, {amount['reserved']} reserved by requests in flight, and this "
+        f"request may need {amount['asked']}."
+    )
+    return " ".join(filter(None, (said, _advice(failure, now), support)))
+
+
+def _advice(failure: _Failure, now: int) -> str:
+    if failure.wait is None and not failure.quota:
+        return "It can never fit: ask for fewer tokens (max_tokens), choices or images."
+    if failure.wait is None:
+        return "It does not reset; ask for more."
+    if failure.wait == _SOON and not failure.quota:
+        return "Try again when they have ended."
+    if failure.state.bound.limit.window == "minute":
+        return f"There is room in {duration(failure.wait)}."
+    when = datetime.fromtimestamp((now + failure.wait) / 1000, UTC)
+    return f"It resets at {when:%Y-%m-%dT%H:%M:%SZ}, in {duration(failure.wait)}."
+
+
+def limit_headers(states: Iterable[State], asked: Amounts | None, now: int) -> dict[str, str]:
+    """`x-ratelimit-*` of the request and of the token limit with the smallest share left."""
+    headers: dict[str, str] = {}
+    for kind in ("requests", "tokens"):
+        tightest: tuple[float, State, int] | None = None
+        for state in states:
+            unit = state.bound.limit.unit
+            if not unit.endswith(kind):
+                continue
+            fits = state not in failures([state], asked) if asked else True
+            left = max(0, state.remaining - (asked.of(unit) if asked and fits else 0))
+            share = left / state.amount if state.amount else 0.0
+            if tightest is None or share < tightest[0]:
+                tightest = (share, state, left)
+        if tightest is None:
+            continue
+        _, state, left = tightest
+        headers[f"x-ratelimit-limit-{kind}"] = str(state.amount)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(left)
+        if (end := resets_at(state, now)) is not None:
+            headers[f"x-ratelimit-reset-{kind}"] = duration(end - now)
+    return headers
+
+
+def duration(ms: int) -> str:
+    """A span as OpenAI's headers have it: 20ms, 1s, 6m0s, 3h0m2s."""
+    if ms < 1000:
+        return f"{ms}ms"
+    seconds = -(-ms // 1000)
+    hours, rest = divmod(seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

@@ -1,0 +1,75 @@
+"""Models, the targets that serve them, and which one a request goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.domain.errors import ModelNotFound
+from proxy.domain.estimate import ImageCost
+from proxy.domain.tokenizer import Tokenizer
+from proxy.domain.usage import Price
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place that serves a model: a provider, and the model's name there."""
+
+    provider: str
+    model: str
+    weight: float
+    priority: int
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as clients name it. `hidden_output`: part of its output never reaches them."""
+
+    name: str
+    targets: tuple[Target, ...]
+    max_output: int
+    output_param: str
+    vision: bool
+    hidden_output: bool
+    tokenizer: Tokenizer
+    image_cost: ImageCost
+
+    @property
+    def dearest(self) -> Price:
+        """A price that no target exceeds: what a reservation is priced at."""
+        prices = [target.price for target in self.targets]
+        return Price(
+            input=max(p.input for p in prices),
+            output=max(p.output for p in prices),
+            cached_input=max(p.cached_input for p in prices),
+            cache_write=max(p.cache_write for p in prices),
+        )
+
+
+def find_model(models: Mapping[str, Model], name: str, allowed: frozenset[str]) -> Model:
+    """The model, if it exists and the key may use it.
+
+    `allowed` holds names or "*". Raises ModelNotFound, alike for both: what a key may not
+    use, it need not know of.
+    """
+    model = models.get(name)
+    if model is None or not ("*" in allowed or name in allowed):
+        raise ModelNotFound(
+            f"The model '{name[:64]}' does not exist or this key may not use it. "
+            "GET /v1/models lists those it may.",
+            param="model",
+        )
+    return model
+
+
+def choose_target(model: Model, draw: float) -> Target:
+    """By weight among the targets of the first priority; `draw` is uniform in [0, 1)."""
+    first = min(target.priority for target in model.targets)
+    candidates = [target for target in model.targets if target.priority == first]
+    point = draw * sum(target.weight for target in candidates)
+    for target in candidates:
+        point -= target.weight
+        if point < 0:
+            return target
+    return candidates[-1]

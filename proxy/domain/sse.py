@@ -1,0 +1,76 @@
+"""Server-sent events, sans I/O: bytes in, whole events out, as they came.
+
+Line ends are CR, LF or CRLF, a blank line ends an event, a leading BOM is skipped.
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: Larger events are a fault of the upstream, not a stream.
+LARGEST_EVENT: Final = 8 * 1024 * 1024
+
+DONE: Final = b"[DONE]"
+_BOM: Final = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+# A CR at the very end may be half of a CRLF: it ends an event only once more is known.
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n)(?!\Z))(?:\r\n|\n|\r(?!\Z))")
+
+
+class EventTooLarge(Exception):
+    """An event grew over LARGEST_EVENT without an end."""
+
+
+class EventSplitter:
+    """Cuts a stream into events, each with the blank line that ends it.
+
+    The pieces of `feed` and the `rest` together are the bytes fed, in order.
+    """
+
+    __slots__ = ("_held", "_seen")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._seen = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that `data` completes; raises EventTooLarge."""
+        buffer = self._held + data if self._held else data
+        events: list[bytes] = []
+        start, search = 0, self._seen
+        while (match := _BLANK.search(buffer, search)) is not None:
+            events.append(buffer[start : match.end()])
+            start = search = match.end()
+        self._held = buffer[start:] if start else buffer
+        if len(self._held) > LARGEST_EVENT:
+            raise EventTooLarge
+        # An end is at most four bytes, so three of the old ones may belong to it.
+        self._seen = max(len(self._held) - 3, 0)
+        return events
+
+    @property
+    def held(self) -> int:
+        """Bytes of the event that has begun and not ended."""
+        return len(self._held)
+
+    def rest(self) -> bytes:
+        """What is left when the stream has ended."""
+        held, self._held, self._seen = self._held, b"", 0
+        return held
+
+
+def data_of(event: bytes) -> bytes | None:
+    """The event's data, its lines joined by LF; None for comments and the like."""
+    lines = []
+    for line in _LINE_END.split(event.removeprefix(_BOM)):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" "))
+    return b"\n".join(lines) if lines else None
+
+
+def event(data: bytes) -> bytes:
+    """One event carrying `data`, which holds no line end."""
+    return b"data: " + data + b"\n\n"

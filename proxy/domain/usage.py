@@ -1,0 +1,194 @@
+"""What a request may cost, what it did cost, and how the second follows from the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from enum import Enum
+from typing import Any, Final
+
+from proxy.domain.limits import LARGEST
+
+MILLION: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Nano-usd per million tokens, so that every price on a list is an integer."""
+
+    input: int
+    output: int
+    cached_input: int
+    cache_write: int
+
+    @classmethod
+    def from_usd(
+        cls,
+        input: Decimal | float,
+        output: Decimal | float,
+        cached_input: Decimal | float | None = None,
+        cache_write: Decimal | float | None = None,
+    ) -> Price:
+        """From USD per million tokens; cached input costs as much as input unless given."""
+        return cls(
+            input=_nano(input),
+            output=_nano(output),
+            cached_input=_nano(input if cached_input is None else cached_input),
+            cache_write=_nano(cache_write or input),
+        )
+
+    def cost(self, usage: Usage) -> int:
+        """Nano-usd, rounded up once over the whole request."""
+        fresh = usage.input - usage.cached - usage.cache_write
+        total = (
+            fresh * self.input
+            + usage.cached * self.cached_input
+            + usage.cache_write * self.cache_write
+            + usage.output * self.output
+        )
+        return -(-total // MILLION)
+
+    def worst(self, input: int, output: int) -> int:
+        """The most that these tokens can cost, in nano-usd."""
+        dearest = max(self.input, self.cached_input, self.cache_write)
+        return -(-(input * dearest + output * self.output) // MILLION)
+
+
+FREE: Final = Price(0, 0, 0, 0)
+
+
+def _nano(usd: Decimal | float) -> int:
+    return int((Decimal(str(usd)) * 1_000_000_000).to_integral_value(ROUND_CEILING))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request; `cached`, `cache_write` and `image` are parts of `input`."""
+
+    input: int
+    output: int
+    cached: int = 0
+    cache_write: int = 0
+    image: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What one request takes from the limits; `usd` is in nano-usd."""
+
+    requests: int
+    input: int
+    output: int
+    images: int
+    usd: int
+
+    def of(self, unit: str) -> int:
+        return _OF_UNIT[unit](self)
+
+
+_OF_UNIT: Final[Mapping[str, Callable[[Amounts], int]]] = {
+    "requests": lambda a: a.requests,
+    "tokens": lambda a: a.input + a.output,
+    "input tokens": lambda a: a.input,
+    "output tokens": lambda a: a.output,
+    "images": lambda a: a.images,
+    "usd": lambda a: a.usd,
+    "concurrent": lambda a: 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The worst case of a request, as it is reserved.
+
+    `text` is our own count of the prompt without its images; `image` the most that the
+    images can cost.
+    """
+
+    amounts: Amounts
+    text: int
+    image: int
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What is settled: the amounts, and the parts of the input that the rows show."""
+
+    amounts: Amounts
+    cached: int
+    image: int
+    source: str
+
+
+class Phase(Enum):
+    """How far a request came; what it is charged depends on nothing else it says itself."""
+
+    NOT_CALLED = "not_called"  # the upstream was never asked
+    REFUSED = "refused"  # the upstream answered with an error: tokens are refunded
+    CALLED = "called"  # asked, nothing came back yet
+    STREAMING = "streaming"  # some of the answer came
+    COMPLETE = "complete"  # the provider's own end mark came
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the meter knows at the end. `delivered` is our own count of the output."""
+
+    phase: Phase
+    usage: Usage | None
+    delivered: int
+    hidden: bool = False  # the output has a part that we cannot count: take the reserve
+
+
+def charge(estimate: Estimate, outcome: Outcome) -> Charge:
+    """The upstream's own figures where they came, else our count of what was delivered."""
+    reserved = estimate.amounts
+    if outcome.phase is Phase.NOT_CALLED:
+        return Charge(Amounts(0, 0, 0, 0, 0), 0, 0, "estimated")
+    if outcome.phase is Phase.REFUSED:
+        return Charge(Amounts(reserved.requests, 0, 0, 0, 0), 0, 0, "estimated")
+    usage = outcome.usage
+    source = "upstream"
+    if usage is None:
+        output = reserved.output if outcome.hidden else min(outcome.delivered, reserved.output)
+        usage = Usage(reserved.input, output, image=estimate.image)
+        source = "estimated"
+    amounts = Amounts(
+        requests=reserved.requests,
+        input=usage.input,
+        output=usage.output,
+        images=reserved.images,
+        usd=estimate.price.cost(usage),
+    )
+    return Charge(amounts, usage.cached, _image_tokens(estimate, usage), source)
+
+
+def _image_tokens(estimate: Estimate, usage: Usage) -> int:
+    """What is not text is image, where the upstream does not say; never more than the input."""
+    if not estimate.amounts.images:
+        return 0
+    image = usage.image if usage.image is not None else usage.input - estimate.text
+    return min(max(image, 0), usage.input)
+
+
+def read_usage(found: Any) -> Usage | None:
+    """An OpenAI usage object, or None where it cannot be believed."""
+    if not isinstance(found, Mapping):
+        return None
+    input, output = _count(found, "prompt_tokens"), _count(found, "completion_tokens")
+    if input is None or output is None:
+        return None
+    details = found.get("prompt_tokens_details")
+    details = details if isinstance(details, Mapping) else {}
+    cached = min(_count(details, "cached_tokens") or 0, input)
+    cache_write = min(_count(details, "cache_write_tokens") or 0, input - cached)
+    return Usage(input, output, cached, cache_write, _count(details, "image_tokens"))
+
+
+def _count(found: Mapping[str, Any], name: str) -> int | None:
+    value = found.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+        return value
+    return None

@@ -1,0 +1,53 @@
+"""Why an image is refused: the closed list behind the `reason` label."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+from proxy.domain.errors import ImageRefused
+
+Reason = Literal[
+    # the URL as written
+    "not_a_url",
+    "too_long",
+    "characters",
+    "userinfo",
+    "scheme",
+    "port",
+    "host",
+    "ip_notation",
+    "local_name",
+    "not_public",
+    "host_policy",
+    "redirect",
+    # a data: URI
+    "data_uri",
+    "base64",
+    "too_large",
+    "media_type",
+    # the image itself
+    "format",
+    "not_an_image",
+    "truncated",
+    "trailing_data",
+    "empty",
+    "side",
+    "pixels",
+    "frames",
+    # the request
+    "count",
+    "detail",
+]
+
+#: Every reason that `refuse` can be given; mypy holds callers to it.
+REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
+
+_ABOUT_THE_TYPE: Final[frozenset[str]] = frozenset(
+    {"media_type", "format", "not_an_image", "truncated", "trailing_data", "frames"}
+)
+
+
+def refuse(reason: Reason, message: str) -> ImageRefused:
+    """The refusal to raise, with OpenAI's code for it; the caller adds `param`."""
+    code = "invalid_image_format" if reason in _ABOUT_THE_TYPE else "invalid_value"
+    return ImageRefused(reason, message, code=code)

@@ -1,0 +1,69 @@
+"""What a look at an image's bytes finds, and how it fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Fault = Literal["not_an_image", "truncated", "trailing_data", "empty"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """An image's format (png, jpeg, gif, webp) and size in pixels, before any rotation.
+
+    `frames` is None where the bytes at hand do not tell; `orientation` is EXIF's, 1 to 8,
+    read for JPEG alone: from 5 on, width and height change places on display.
+    """
+
+    format: str
+    width: int
+    height: int
+    frames: int | None
+    animated: bool
+    orientation: int = 1
+
+
+class SniffError(Exception):
+    """The bytes are not an image, or not all of one."""
+
+    reason: Fault = "not_an_image"
+
+
+class NeedMore(SniffError):
+    """The bytes end too early: at least `needed` in all would tell more."""
+
+    reason: Fault = "truncated"
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(f"at least {needed} bytes are needed")
+        self.needed = needed
+
+
+class NotAnImage(SniffError):
+    """The bytes break the format's rules; no more of them would help."""
+
+    MESSAGES: ClassVar[dict[Fault, str]] = {
+        "not_an_image": "not a PNG, JPEG, GIF or WebP image",
+        "trailing_data": "data after the image's end",
+        "empty": "an image without pixels",
+    }
+
+    def __init__(self, reason: Fault = "not_an_image") -> None:
+        super().__init__(self.MESSAGES[reason])
+        self.reason = reason
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises NotAnImage for an image without pixels."""
+    if not width or not height:
+        raise NotAnImage("empty")
+
+
+def steps(data: memoryview) -> int:
+    """How many blocks an image of this size may have before it is taken for an attack.
+
+    Encoders write blocks of 255 bytes and more; a hostile file is all block headers, and
+    would take seconds to walk.
+    """
+    return len(data) // 128 + 4096

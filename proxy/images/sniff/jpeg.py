@@ -1,0 +1,108 @@
+"""JPEG (ITU-T T.81, annex B): segments up to the first scan, then entropy-coded data."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, check_size
+
+#: T.81, table B.1: a frame begins with any SOF; C4, C8 and CC are other markers.
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RSTn have no length
+_SOI, _EOI, _SCAN, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_EXIF: Final = b"Exif\0\0"
+_ORIENTATION: Final = 0x0112
+
+#: A marker after any number of fill bytes (T.81, B.1.1.2).
+_MARKER: Final = re.compile(rb"\xff++([^\x00\xff])", re.DOTALL)
+_FILL: Final = re.compile(rb"\xff*+")
+_END: Final = re.compile(b"\xff\xd9")
+
+#: Extended XMP, the largest that cameras write, fills some hundreds.
+_MOST_SEGMENTS: Final = 4096
+
+
+def sniff(data: memoryview) -> ImageInfo:
+    """Raises NeedMore until the bytes reach the frame header."""
+    return _read(data, stop_at_frame=True)
+
+
+def walk(data: memoryview) -> ImageInfo:
+    """Whole means an end of image after the first scan.
+
+    What comes after it is allowed: phones append a film or a gain map.
+    """
+    return _read(data, stop_at_frame=False)
+
+
+def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
+    size: tuple[int, int] | None = None
+    orientation: int | None = None
+    for marker, start, end in _segments(data):
+        if marker in _FRAMES:
+            if size is not None:
+                raise NotAnImage
+            if start + 5 > len(data):
+                raise NeedMore(end)
+            height, width = struct.unpack_from(">HH", data, start + 1)
+            check_size(width, height)
+            size = width, height
+            if stop_at_frame:
+                break
+        elif marker == _APP1 and orientation is None and bytes(data[start : start + 6]) == _EXIF:
+            orientation = _orientation(data[start + 6 : end])
+        elif marker == _SCAN:
+            if size is None:
+                raise NotAnImage
+            if _END.search(data, end) is None:
+                raise NeedMore(max(end, len(data)) + 2)
+            break
+    if size is None:
+        raise NotAnImage
+    return ImageInfo("jpeg", *size, frames=1, animated=False, orientation=orientation or 1)
+
+
+def _segments(data: memoryview) -> Iterator[tuple[int, int, int]]:
+    """Each segment's marker, and where its content begins and ends, perhaps beyond."""
+    position = 2
+    for _ in range(_MOST_SEGMENTS):
+        match = _MARKER.match(data, position)
+        if match is None:
+            fill = _FILL.match(data, position)
+            if fill is None or fill.end() >= len(data):
+                raise NeedMore(max(position, len(data)) + 4)
+            raise NotAnImage
+        marker, position = match[1][0], match.end()
+        if marker in _ALONE:
+            continue
+        if marker in (_SOI, _EOI):
+            raise NotAnImage
+        if position + 2 > len(data):
+            raise NeedMore(position + 2)
+        length = int.from_bytes(data[position : position + 2], "big")
+        if length < 2:
+            raise NotAnImage
+        yield marker, position + 2, position + length
+        position += length
+    raise NotAnImage
+
+
+def _orientation(tiff: memoryview) -> int:
+    """EXIF's orientation, or 1 where it is missing or makes no sense."""
+    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
+    if order is None:
+        return 1
+    entry = struct.Struct(order + "HHIH")
+    try:
+        (position,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, position)
+        for number in range(count):
+            tag, _, _, value = entry.unpack_from(tiff, position + 2 + 12 * number)
+            if tag == _ORIENTATION:
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:  # the directory leads out of the segment
+        pass
+    return 1

@@ -1,0 +1,192 @@
+"""Image URLs: every rule that can be judged before anything is resolved.
+
+A URL is split once by RFC 3986's own grammar, what parsers disagree about is refused,
+and the host is judged as yarl maps it (full-width digits, ideographic dots, circled
+letters), because that is the host that would be dialled.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from yarl import URL
+
+from proxy.images.addresses import Address, is_public
+from proxy.images.errors import refuse
+from proxy.images.hosts import HOST_NAME, MAX_HOST, compile_patterns, matches_host
+
+MAX_URL: Final = 8192
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+#: Names that only mean something inside a network: RFC 6761, 6762 (appendix G), 8375,
+#: 7686, ICANN's .internal and its name-collision list, and what cluster DNS serves.
+LOCAL_SUFFIXES: Final = frozenset(
+    {
+        *("localhost", "localdomain", "local", "internal", "intranet", "private", "corp"),
+        *("home", "lan", "arpa", "onion", "svc", "consul"),
+    }
+)
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}):")
+_AUTHORITY: Final = re.compile(r"//([^/?#]*)")
+_HOST_PORT: Final = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::(.*))?")
+_PORT: Final = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_UNSAFE: Final = re.compile(r"[\x00-\x20\x7f\\]")
+#: What yarl would quote in a path or query; a URL without it is passed on as written.
+_QUOTABLE: Final = re.compile(r'["<>^`{|}]')
+#: A host whose last label is a number is an IPv4 address to some parser (WHATWG URL,
+#: "ends in a number"; inet_aton).
+_NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class UrlRules:
+    """Which URLs may be used. Host patterns are those of `proxy.images.hosts`.
+
+    `deny` wins over everything; `internal` hosts need be neither public nor allowed, and
+    are for images that the gateway fetches itself. Raises ValueError for a bad pattern.
+    """
+
+    schemes: frozenset[str]
+    ports: frozenset[int]
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for patterns in (self.allow, self.deny, self.internal):
+            compile_patterns(patterns)
+
+
+def check_url(url: str, rules: UrlRules) -> URL:
+    """Judge an image URL; what is returned is what may be fetched or forwarded.
+
+    Its path and query are as they were written where they need no quoting, so that a
+    signature over them holds. Raises ImageRefused; the message never holds the URL.
+    """
+    scheme = _check_scheme(url, rules)
+    _check_text(url)
+    authority = _AUTHORITY.match(url, len(scheme) + 1)
+    if authority is None:
+        raise refuse("not_a_url", f"write the image URL as {scheme}://host/path")
+    bracketed = _check_authority(authority[1], scheme, rules)
+    try:
+        parsed = URL(url)
+    except ValueError:
+        raise refuse("host", "the image URL's host is not a valid host name") from None
+    _check_host(parsed.raw_host or "", bracketed, rules)
+    return _as_written(url[authority.end() :], parsed)
+
+
+def check_redirect(base: URL, location: str, rules: UrlRules) -> URL:
+    """Judge where a redirect leads: the whole policy again, and never https to http.
+
+    Raises ImageRefused, also for a Location that is missing or empty.
+    """
+    if not location:
+        raise refuse("redirect", "the image's host answered with a redirect to nowhere")
+    _check_text(location)
+    if _SCHEME.match(location) is None:
+        try:
+            location = str(base.join(URL(location)))
+        except ValueError:
+            raise refuse("redirect", "the image's host answered with a bad redirect") from None
+    target = check_url(location, rules)
+    if base.scheme == "https" and target.scheme != "https":
+        raise refuse("redirect", "the image's host redirects from https to http; link to https")
+    return target
+
+
+def _check_scheme(url: str, rules: UrlRules) -> str:
+    head = _SCHEME.match(url) if isinstance(url, str) else None
+    allowed = sorted(rules.schemes & DEFAULT_PORTS.keys(), reverse=True)
+    if head is None:
+        example = f"; it starts with {allowed[0]}://" if allowed else ""
+        raise refuse("not_a_url", f"the image URL must be an absolute URL{example}")
+    scheme = head[1].lower()
+    if scheme not in allowed:
+        known = " or ".join(allowed) or "no network scheme"
+        raise refuse("scheme", f"{scheme} image URLs are not allowed; use {known}")
+    return scheme
+
+
+def _check_text(url: str) -> None:
+    if len(url) > MAX_URL:
+        raise refuse(
+            "too_long",
+            f"the image URL is {len(url)} characters long; at most {MAX_URL} are allowed",
+        )
+    # Separators, control and format characters (bidi, zero-width), surrogates.
+    if _UNSAFE.search(url) or not (
+        url.isascii() or all(unicodedata.category(char)[0] not in "ZC" for char in url)
+    ):
+        raise refuse(
+            "characters",
+            "the image URL holds a space, a backslash, a control or an invisible character; "
+            "percent-encode it",
+        )
+
+
+def _check_authority(authority: str, scheme: str, rules: UrlRules) -> bool:
+    """Whether the host is in brackets."""
+    if "@" in authority:
+        raise refuse("userinfo", "the image URL must not hold a user name or password")
+    match = _HOST_PORT.fullmatch(authority)
+    if match is None or not match[1]:
+        raise refuse("host", "the image URL's host is missing or malformed")
+    if "%" in match[1]:
+        raise refuse("host", "the image URL's host must not be percent-encoded or hold a zone")
+    port = DEFAULT_PORTS[scheme]
+    if match[2] is not None:
+        if _PORT.fullmatch(match[2]) is None:
+            raise refuse("port", "the image URL's port is not a number from 1 to 65535")
+        port = int(match[2])
+    if port not in rules.ports:
+        known = ", ".join(map(str, sorted(rules.ports)))
+        raise refuse("port", f"port {port} is not allowed in an image URL; allowed: {known}")
+    return match[1].startswith("[")
+
+
+def _check_host(host: str, bracketed: bool, rules: UrlRules) -> None:
+    address = _address(host) if bracketed else None
+    name = host.removesuffix(".")
+    if not bracketed:
+        if len(name) > MAX_HOST or HOST_NAME.fullmatch(name) is None:
+            raise refuse("host", "the image URL's host is not a valid host name")
+        if _NUMERIC.fullmatch(name):
+            address = _address(host)
+    target: str | Address = name if address is None else address
+    if matches_host(target, rules.deny):
+        raise refuse("host_policy", f"image host {host} is denied by this gateway's policy")
+    if matches_host(target, rules.internal):
+        return
+    if address is not None and not is_public(address):
+        raise refuse("not_public", f"image host {host} is not a public address")
+    if address is None and _is_local(name):
+        raise refuse("local_name", f"image host {host} is a local name; use a public one")
+    if not matches_host(target, rules.allow):
+        raise refuse("host_policy", f"image host {host} is not among the hosts that are allowed")
+
+
+def _address(host: str) -> Address:
+    try:
+        return IPv6Address(host) if ":" in host else IPv4Address(host)
+    except ValueError:
+        raise refuse(
+            "ip_notation", "write the image URL's address in its usual form, four decimal numbers"
+        ) from None
+
+
+def _is_local(name: str) -> bool:
+    _, dot, last = name.rpartition(".")
+    return not dot or last in LOCAL_SUFFIXES
+
+
+def _as_written(rest: str, parsed: URL) -> URL:
+    if not rest.startswith("/") or not rest.isascii() or _QUOTABLE.search(rest):
+        return parsed
+    return URL(str(parsed.origin()) + rest, encoded=True)

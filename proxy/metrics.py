@@ -1,0 +1,122 @@
+"""Prometheus: values in, series out. Labels come from the config, the store or this file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from proxy import __version__
+from proxy.domain.identity import KeyRecord
+from proxy.domain.limits import NANO
+from proxy.domain.quota import State
+from proxy.domain.usage import Charge
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OTHER: Final = "other"
+
+_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+_FIRST: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60)
+_STAGE: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
+
+#: Where a request's own time in the gateway goes.
+STAGES: Final = ("authenticate", "read", "validate", "images", "estimate", "reserve")
+
+
+class Metrics:
+    """Every series of the gateway. `max_keys`: further keys are counted as key="other"."""
+
+    def __init__(self, *, max_keys: int = 1000, config_hash: str = "") -> None:
+        self.registry = CollectorRegistry()
+        self._max_keys = max_keys
+        self._keys: dict[str, str] = {}
+
+        def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+            return Counter(f"visiongate_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+            return Gauge(f"visiongate_{name}", text, labels, registry=self.registry)
+
+        def histogram(
+            name: str, text: str, labels: Iterable[str], buckets: tuple[float, ...]
+        ) -> Histogram:
+            return Histogram(
+                f"visiongate_{name}", text, labels, registry=self.registry, buckets=buckets
+            )
+
+        whose = ("team", "key", "model")
+        served = ("model", "provider")
+        self.requests = counter(
+            "requests", "Requests by what was answered.", (*whose, "provider", "status")
+        )
+        self.tokens = counter("tokens", "Tokens charged.", (*whose, "kind", "source"))
+        self.cached = counter("cached_tokens", "Charged input tokens read from a cache.", whose)
+        self.image_tokens = counter("image_tokens", "Charged input tokens of images.", whose)
+        self.cost = counter("cost_usd", "USD charged.", whose)
+        self.limit_amount = gauge(
+            "limit_amount", "A team's limits for all models.", ("team", "unit", "window")
+        )
+        self.limit_used = gauge(
+            "limit_used", "Used of a team's limits.", ("team", "unit", "window")
+        )
+        self.rejections = counter("rejections", "Requests refused here.", ("team", "reason"))
+        self.images = counter("images", "Images judged.", ("verdict", "reason", "format"))
+        self.image_bytes = counter("image_bytes", "Bytes of images sent in requests.")
+        self.request_seconds = histogram(
+            "request_seconds", "From the request's head to the answer's end.", served, _SECONDS
+        )
+        self.first_seconds = histogram(
+            "time_to_first_token_seconds",
+            "From the request's head to the first bytes of the answer.",
+            served,
+            _FIRST,
+        )
+        self.overhead = histogram("overhead_seconds", "Time in the gateway.", ("stage",), _STAGE)
+        self.streams = gauge("streams_active", "Streams open.")
+        self.streams_ended = counter("streams_ended", "Streams by how they ended.", ("reason",))
+        self.reserved = gauge("tokens_reserved", "Tokens reserved by requests in flight.")
+        self.attempts = counter(
+            "upstream_attempts", "Requests sent to providers.", ("provider", "outcome")
+        )
+        self.store_errors = counter("store_errors", "Times the store could not be reached.")
+        gauge("workers", "Workers running.").set(1)
+        gauge("config_info", "The config in use.", ("hash",)).labels(config_hash).set(1)
+        gauge("build_info", "The release running.", ("version",)).labels(__version__).set(1)
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return generate_latest(self.registry)
+
+    def key_label(self, key: KeyRecord) -> str:
+        """The key's name, or "other" once `max_keys` of them have been seen."""
+        name = self._keys.get(key.id)
+        if name is None:
+            if len(self._keys) >= self._max_keys:
+                return OTHER
+            name = self._keys[key.id] = key.name
+        return name
+
+    def charged(self, key: KeyRecord, model: str, charge: Charge) -> None:
+        """Count a charge as the ledger settles it."""
+        whose = (key.team, self.key_label(key), model)
+        amounts = charge.amounts
+        self.tokens.labels(*whose, "input", charge.source).inc(amounts.input)
+        self.tokens.labels(*whose, "output", charge.source).inc(amounts.output)
+        self.cached.labels(*whose).inc(charge.cached)
+        self.image_tokens.labels(*whose).inc(charge.image)
+        self.cost.labels(*whose).inc(amounts.usd / NANO)
+
+    def limits(self, team: str, states: Iterable[State]) -> None:
+        """Show a team's limits; those on one model have no place in these series."""
+        for state in states:
+            limit = state.bound.limit
+            scale = NANO if limit.unit == "usd" else 1
+            labels = (team, limit.unit, limit.window)
+            self.limit_amount.labels(*labels).set(state.amount / scale)
+            self.limit_used.labels(*labels).set((state.used + state.reserved) / scale)
+
+    def image(self, verdict: str, reason: str, format: str, size: int) -> None:
+        """Count an image judged."""
+        self.images.labels(verdict, reason, format).inc()
+        self.image_bytes.inc(size)

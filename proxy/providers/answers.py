@@ -1,0 +1,60 @@
+"""What an upstream's refusal means to the client. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamRefused
+
+#: An error's body is read up to here; what is longer is no error message.
+LARGEST_ERROR: Final = 64 * 1024
+
+#: The client's own doing, and so the client's to see. The rest is between us and the provider.
+_PASSED: Final = frozenset((400, 404, 413, 415, 422, 429))
+
+_WAITING: Final = ("retry-after", "retry-after-ms", "x-should-retry")
+
+
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """The error that an upstream's answer other than 200 becomes."""
+    if status not in _PASSED:
+        return UpstreamFailed(_FAILED.get(status, f"The upstream answered {status}. Try again."))
+    waiting = {name: headers[name] for name in _WAITING if name in headers}
+    return UpstreamRefused(status, _envelope(status, body), headers=waiting)
+
+
+_CREDENTIALS: Final = "The upstream refused the gateway's credentials. Tell your platform team."
+_REDIRECT: Final = "The upstream redirects, which is not followed. Tell your platform team."
+_FAILED: Final = {
+    401: _CREDENTIALS,
+    402: "The gateway's account at the upstream has no credit. Tell your platform team.",
+    403: _CREDENTIALS,
+    **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
+}
+
+
+def _envelope(status: int, body: bytes) -> bytes:
+    """The body as it came where it is an OpenAI error with all four keys, else one made of it."""
+    error = _error_in(body)
+    if error.keys() >= {"message", "type", "param", "code"}:
+        return body
+    message = error.get("message")
+    full = {
+        "message": message if isinstance(message, str) else f"The upstream answered {status}.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+    return msgspec.json.encode({"error": {**full, **error, "message": full["message"]}})
+
+
+def _error_in(body: bytes) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error if isinstance(error, dict) else {}

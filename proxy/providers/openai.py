@@ -1,0 +1,43 @@
+"""OpenAI, and any server that speaks as it does: the request passes, but for what we decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.domain.chat import ChatRequest
+from proxy.domain.routing import Target
+
+PATH = "/chat/completions"
+
+_encode = msgspec.json.encode
+
+
+def headers(api_key: str | None) -> dict[str, str]:
+    """The provider's own headers; there may be no key for a local server."""
+    return {"authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def encode(request: ChatRequest, target: Target, output_param: str) -> bytes:
+    """The request's body as the target is to get it.
+
+    Replaced: the model's name, the output cap under the name that the model accepts, and
+    `stream_options`, since usage is always asked for. `detail` is the reference's own and
+    was pushed down into the images. Every other field is the client's bytes.
+    """
+    fields: dict[str, Any] = dict(request.fields)
+    for name in ("detail", "max_tokens", "max_completion_tokens"):
+        fields.pop(name, None)
+    fields["model"] = target.model
+    fields[output_param] = request.cap
+    if request.stream:
+        fields["stream_options"] = {**_options(request.fields), "include_usage": True}
+    return _encode(fields)
+
+
+def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    raw = fields.get("stream_options")
+    options = msgspec.json.decode(raw) if raw is not None else None
+    return options if isinstance(options, dict) else {}

@@ -1,0 +1,123 @@
+"""One worker: both listeners, from the first request to the last settlement."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from proxy import __version__, logs
+from proxy.app import admin_app, open_door, public_app, runner
+from proxy.config import Config
+from proxy.store.embedded import EmbeddedValkey, make_pepper
+from proxy.web.door import Door
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A gateway that serves: where, and its parts."""
+
+    public: str
+    admin: str
+    door: Door
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """Where the store is, and what its keys are signed with."""
+
+    url: str
+    peppers: tuple[str, ...]
+
+
+class NotConfigured(Exception):
+    """Something without which the store cannot be used; the message says what to set."""
+
+
+@contextmanager
+def opened_store(config: Config) -> Iterator[StoreAccess]:
+    """The config's store; an embedded one is found or started, and left on leaving.
+
+    Raises EmbeddedStoreError or NotConfigured.
+    """
+    peppers = tuple(pepper.get_secret_value() for pepper in config.keys.pepper)
+    if not config.store.embedded:
+        if not peppers:
+            raise NotConfigured("keys.pepper is not set: set VISIONGATE_KEY_PEPPER")
+        yield StoreAccess(config.store.url.get_secret_value(), peppers)
+        return
+    with EmbeddedValkey(config.store.data) as valkey:
+        yield StoreAccess(valkey.url, peppers or (make_pepper(config.store.data),))
+
+
+@asynccontextmanager
+async def listening(
+    config: Config, store_url: str, peppers: Sequence[str], *, log: logs.Log | None = None
+) -> AsyncIterator[Listening]:
+    """The gateway on its two listeners.
+
+    Raises OSError where a port is taken, StoreUnavailable or SchemaError.
+    """
+    drain = config.server.drain
+    async with (
+        open_door(config, store_url, peppers, log=log) as door,
+        _site(public_app(door, config), config.server.host, config.server.port, drain) as public,
+        _site(admin_app(door, config), config.admin.host, config.admin.port, 1.0) as admin,
+    ):
+        yield Listening(public, admin, door)
+
+
+@asynccontextmanager
+async def _site(app: web.Application, host: str, port: int, shutdown: float) -> AsyncIterator[str]:
+    running = runner(app, shutdown=shutdown)
+    await running.setup()
+    try:
+        site = web.TCPSite(running, host, port, backlog=1024)
+        await site.start()
+        taken = running.addresses[0][1]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+        yield f"http://{f'[{shown}]' if ':' in shown else shown}:{taken}"
+    finally:
+        await running.cleanup()
+
+
+async def until_stopped(ready: Callable[[], None] | None = None) -> None:
+    """Wait for SIGINT or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    if ready is not None:
+        ready()
+    await stopped.wait()
+
+
+async def serve(config: Config, access: StoreAccess) -> None:
+    """Serve until a signal comes, then finish what is under way."""
+    log = logs.get()
+    async with listening(config, access.url, access.peppers, log=log) as gate:
+        log.info(
+            "serving",
+            public=gate.public,
+            admin=gate.admin,
+            store=config.store.address,
+            config=config.fingerprint,
+            version=__version__,
+        )
+        await until_stopped()
+        log.info("stopping", streams=gate.door.ledger.live)
+    log.info("stopped")
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop."""
+    import uvloop
+
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(main)

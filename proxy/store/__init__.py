@@ -1,0 +1,1 @@
+"""Redis or Valkey: keys, the ledger, usage. Everything here may raise StoreUnavailable."""

@@ -1,0 +1,260 @@
+-- common.lua: what every script of the ledger shares; the loader puts it before each.
+--
+-- KEYS, the same six for every script, all of one team and so of one slot:
+--   1 records       hash  'team' -> record, 'key:<id>' -> record (JSON, never read here)
+--   2 counters      hash  '<scope>|<model>' -> a tally, '<scope>|<unit>|minute|<model>' -> a bucket
+--   3 reservations  hash  id -> msgpack, live and expired
+--   4 leases        zset  id of a live reservation -> end of its lease
+--   5 expired       zset  id of an expired one -> when it expired
+--   6 rows          hash  '<day>|<key>|<model>|<provider>' -> seven integers
+--
+-- Amounts are five integers: requests, input, output, images, nano-usd. Times are ms.
+-- Tally: what a scope ('team', 'key:<id>') used of a model ('*': of all) in the hour, day and
+--   month of now and in all: [1] live reservations, then per window a stamp that names it,
+--   5 amounts posted, 5 reserved; [46] in team|* the latest time seen. Kept for every window
+--   whether or not a limit asks for it, so that a new limit knows what went before.
+-- Bucket: '<ms> <level> <amount>'; the level leaks at amount a minute. It holds what is posted
+--   and reserved alike, and counts from when its limit was set.
+-- Reservation: k key, m model, p provider, t admission, s its windows' stamps, a amounts,
+--   b buckets that it is in, c what a lost lease is charged; x is set once it has expired.
+
+local RECORDS, COUNTERS, RESERVATIONS, LEASES, EXPIRED, ROWS =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+
+local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
+local KEEP_EXPIRED = 7 * DAY
+local SWEEP_AT_ONCE = 20
+local WINDOWS = {hour = 1, day = 2, month = 3, total = 4}
+local WIDTH, CLOCK = 11, 46
+local PARTS = {
+  ['requests'] = {1},
+  ['tokens'] = {2, 3},
+  ['input tokens'] = {2},
+  ['output tokens'] = {3},
+  ['images'] = {4},
+  ['usd'] = {5},
+}
+
+-- Integers as text: exact below 2^53, and never '-0'.
+local function int(number)
+  if number == 0 then return '0' end
+  return string.format('%.0f', number)
+end
+
+-- Civil date of a day number (days since 1970-01-01), proleptic Gregorian.
+local function date(day)
+  local z = day + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - math.floor((153 * mp + 2) / 5) + 1
+end
+
+local function day_of(time)
+  return string.format('%04d-%02d-%02d', date(math.floor(time / DAY)))
+end
+
+local function stamps_of(time)
+  local year, month = date(math.floor(time / DAY))
+  return {math.floor(time / HOUR), math.floor(time / DAY), year * 12 + month, 0}
+end
+
+-- Tallies, each read once a script and written back by `save`.
+local cache = {}
+
+local function tally(scope, model)
+  local field = scope .. '|' .. model
+  if not cache[field] then
+    local packed = redis.call('HGET', COUNTERS, field)
+    local new = packed and cmsgpack.unpack(packed) or {}
+    for i = #new + 1, CLOCK do new[i] = 0 end
+    cache[field] = new
+  end
+  return cache[field]
+end
+
+-- The time, which for a team does not run backwards over a window's turn: a failover may
+-- bring a clock that is a little behind. More than an hour is no skew: the server is right.
+local function clock(given)
+  local now = tonumber(given)
+  if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  local seen = tally('team', '*')[CLOCK]
+  if seen > now and seen - now < HOUR then return seen end
+  return now
+end
+
+-- Starts the windows that have turned.
+local function turned(of, stamps)
+  for window = 1, 4 do
+    local base = 2 + (window - 1) * WIDTH
+    if of[base] ~= stamps[window] then
+      of[base] = stamps[window]
+      for i = base + 1, base + 10 do of[i] = 0 end
+    end
+  end
+  return of
+end
+
+local function save(now)
+  if cache['team|*'] then cache['team|*'][CLOCK] = now end
+  for field, value in pairs(cache) do
+    redis.call('HSET', COUNTERS, field, cmsgpack.pack(value))
+  end
+end
+
+local function each_tally(reservation, act)
+  for _, scope in ipairs({'team', 'key:' .. reservation.k}) do
+    act(tally(scope, '*'))
+    act(tally(scope, reservation.m))
+  end
+end
+
+-- Adds to what is posted and reserved, in the windows of the admission that still run.
+local function add(reservation, posted, reserved)
+  each_tally(reservation, function(of)
+    for window = 1, 4 do
+      local base = 2 + (window - 1) * WIDTH
+      if of[base] == reservation.s[window] then
+        for i = 1, 5 do
+          of[base + i] = of[base + i] + posted[i]
+          of[base + 5 + i] = of[base + 5 + i] + reserved[i]
+        end
+      end
+    end
+  end)
+end
+
+local function of_unit(amounts, unit, first)
+  local sum = 0
+  for _, part in ipairs(PARTS[unit]) do sum = sum + amounts[(first or 0) + part] end
+  return sum
+end
+
+local function level(field, amount, now)
+  local value = redis.call('HGET', COUNTERS, field)
+  if not value then return 0, amount end
+  local since, old, last = string.match(value, '^(%S+) (%S+) (%S+)$')
+  amount = amount or tonumber(last)
+  local gone = math.max(0, now - tonumber(since)) * amount / MINUTE
+  return math.max(0, tonumber(old) - gone), amount
+end
+
+local function fill(field, amount, now, more)
+  local old, rate = level(field, amount, now)
+  if not rate then return end
+  redis.call('HSET', COUNTERS, field,
+    int(now) .. ' ' .. string.format('%.17g', math.max(0, old + more)) .. ' ' .. int(rate))
+end
+
+local function fill_buckets(reservation, now, amounts, less)
+  for _, field in ipairs(reservation.b) do
+    local unit = string.match(field, '^[^|]*|([^|]*)')
+    fill(field, nil, now, of_unit(amounts, unit) - of_unit(less, unit))
+  end
+end
+
+-- Row: requests, input, output, cached, image tokens, images, nano-usd.
+local function add_row(reservation, provider, amounts, cached, image)
+  local field = day_of(reservation.t) .. '|' .. reservation.k .. '|' .. reservation.m .. '|'
+    .. provider
+  local sums = {amounts[1], amounts[2], amounts[3], cached, image, amounts[4], amounts[5]}
+  local value = redis.call('HGET', ROWS, field)
+  local i = 0
+  for number in string.gmatch(value or '', '%S+') do
+    i = i + 1
+    sums[i] = sums[i] + tonumber(number)
+  end
+  for n = 1, #sums do sums[n] = int(sums[n]) end
+  redis.call('HSET', ROWS, field, table.concat(sums, ' '))
+end
+
+local function get(id)
+  local packed = redis.call('HGET', RESERVATIONS, id)
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function put(id, reservation)
+  redis.call('HSET', RESERVATIONS, id, cmsgpack.pack(reservation))
+end
+
+local function negative(amounts)
+  local result = {}
+  for i = 1, 5 do result[i] = -amounts[i] end
+  return result
+end
+
+-- Charges a live reservation and takes it out of every tally and bucket that it is in.
+local function post(id, reservation, now, provider, amounts, cached, image)
+  add(reservation, amounts, negative(reservation.a))
+  each_tally(reservation, function(of) of[1] = of[1] - 1 end)
+  fill_buckets(reservation, now, amounts, reservation.a)
+  add_row(reservation, provider, amounts, cached, image)
+  redis.call('ZREM', LEASES, id)
+end
+
+-- Frees leases that have run out: the last count is charged, the rest is free again.
+local function sweep(now, most)
+  local ids = redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, most)
+  for _, id in ipairs(ids) do
+    local reservation = get(id)
+    post(id, reservation, now, reservation.p, reservation.c, 0, 0)
+    reservation.x = 1
+    put(id, reservation)
+    redis.call('ZADD', EXPIRED, int(now), id)
+  end
+  local old = redis.call('ZRANGEBYSCORE', EXPIRED, '-inf', int(now - KEEP_EXPIRED), 'LIMIT', 0, most)
+  for _, id in ipairs(old) do
+    redis.call('HDEL', RESERVATIONS, id)
+    redis.call('ZREM', EXPIRED, id)
+  end
+  return #ids
+end
+
+local function amounts_at(first)
+  local amounts = {}
+  for i = 0, 4 do amounts[i + 1] = tonumber(ARGV[first + i]) end
+  return amounts
+end
+
+-- Limits as arguments, seven each: scope, unit, window, model, amount, grant, and the stamp of
+-- the window that the grant is for. Each becomes what it has used and reserved of how much.
+local function limits_at(first, now, stamps)
+  local limits = {}
+  for i = first, #ARGV, 7 do
+    local scope, unit, window, model = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    local limit = {unit = unit, used = 0, reserved = 0, amount = tonumber(ARGV[i + 4])}
+    local number = WINDOWS[window]
+    if window == 'minute' then
+      limit.bucket = table.concat({scope, unit, window, model}, '|')
+      limit.used = level(limit.bucket, limit.amount, now)
+    elseif unit == 'concurrent' then
+      limit.reserved = tally(scope, model)[1]
+    else
+      local of = turned(tally(scope, model), stamps)
+      local base = 2 + (number - 1) * WIDTH
+      limit.used = of_unit(of, unit, base)
+      limit.reserved = of_unit(of, unit, base + 5)
+    end
+    if number and tonumber(ARGV[i + 6]) == stamps[number] then
+      limit.amount = limit.amount + tonumber(ARGV[i + 5])
+    end
+    limits[#limits + 1] = limit
+  end
+  return limits
+end
+
+local function report(reply, limits)
+  for _, limit in ipairs(limits) do
+    reply[#reply + 1] = math.ceil(limit.used - 1e-6)
+    reply[#reply + 1] = limit.reserved
+    reply[#reply + 1] = limit.amount
+  end
+  return reply
+end

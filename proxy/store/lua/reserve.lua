@@ -1,0 +1,53 @@
+#!lua
+-- reserve: takes the worst case of a request from every limit that binds it, or nothing.
+--
+-- ARGV   1 now ('': the server's time), 2 id, 3 lease in ms, 4 key id, 5 model, 6 provider,
+--        7 team record, 8 key record (both as the gateway knows them), 9 key's end ('' never),
+--        10 '1': admit whatever the limits say, 11-15 amounts, 16... limits
+-- Returns {'ok'|'observed'|'refused', now, used, reserved, amount, used, ...}: a triple per
+--        limit, before this request; observed is one that only ARGV 10 let in.
+--        {'stale', team record, key record} where the gateway knows old ones;
+--        {'expired'} for a key past its end; {'gone'} for an id whose lease ran out.
+
+local now = clock(ARGV[1])
+local id, key_id, model = ARGV[2], ARGV[4], ARGV[5]
+local records = redis.call('HMGET', RECORDS, 'team', 'key:' .. key_id)
+if records[1] ~= ARGV[7] or records[2] ~= ARGV[8] then
+  return {'stale', records[1] or '', records[2] or ''}
+end
+if ARGV[9] ~= '' and now >= tonumber(ARGV[9]) then return {'expired'} end
+
+sweep(now, SWEEP_AT_ONCE)
+local stamps = stamps_of(now)
+local asked, limits = amounts_at(11), limits_at(16, now, stamps)
+local before = get(id)
+if before then
+  -- The same id again: the answer to the first call was lost on its way.
+  save(now)
+  return before.x and {'gone'} or report({'ok', now}, limits)
+end
+
+local fits = true
+for _, limit in ipairs(limits) do
+  limit.asked = limit.unit == 'concurrent' and 1 or of_unit(asked, limit.unit)
+  if limit.used + limit.reserved + limit.asked > limit.amount then fits = false end
+end
+if not fits and ARGV[10] ~= '1' then
+  save(now)
+  return report({'refused', now}, limits)
+end
+
+local reservation = {k = key_id, m = model, p = ARGV[6], t = now, s = stamps, a = asked, b = {},
+  c = {1, 0, 0, 0, 0}}
+each_tally(reservation, function(of) turned(of, stamps)[1] = of[1] + 1 end)
+add(reservation, {0, 0, 0, 0, 0}, asked)
+for _, limit in ipairs(limits) do
+  if limit.bucket then
+    fill(limit.bucket, limit.amount, now, limit.asked)
+    reservation.b[#reservation.b + 1] = limit.bucket
+  end
+end
+put(id, reservation)
+redis.call('ZADD', LEASES, int(now + tonumber(ARGV[3])), id)
+save(now)
+return report({fits and 'ok' or 'observed', now}, limits)

@@ -1,0 +1,30 @@
+#!lua flags=allow-oom
+-- settle: charges a reservation what it really used, at most once.
+--
+-- ARGV   1 now ('': the server's time), 2 id, 3 provider, 4-8 amounts, 9 cached tokens,
+--        10 image tokens
+-- Returns 'settled'; 'late' where the lease had run out and the difference was charged;
+--        'absent' where it was settled before, or never made: nothing is charged.
+
+local now = clock(ARGV[1])
+local id, provider = ARGV[2], ARGV[3]
+local amounts, cached, image = amounts_at(4), tonumber(ARGV[9]), tonumber(ARGV[10])
+local reservation = get(id)
+if not reservation then return 'absent' end
+
+if reservation.x then
+  -- What the sweep charged stands under the provider that was reserved: move it here.
+  local back = negative(reservation.c)
+  add(reservation, back, {0, 0, 0, 0, 0})
+  add(reservation, amounts, {0, 0, 0, 0, 0})
+  fill_buckets(reservation, now, amounts, reservation.c)
+  add_row(reservation, reservation.p, back, 0, 0)
+  add_row(reservation, provider, amounts, cached, image)
+  redis.call('ZREM', EXPIRED, id)
+else
+  post(id, reservation, now, provider, amounts, cached, image)
+end
+redis.call('HDEL', RESERVATIONS, id)
+sweep(now, SWEEP_AT_ONCE)
+save(now)
+return reservation.x and 'late' or 'settled'

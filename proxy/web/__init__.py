@@ -1,0 +1,1 @@
+"""The aiohttp server: it reads requests and writes answers, and decides nothing."""

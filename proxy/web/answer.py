@@ -1,0 +1,40 @@
+"""Writing answers: JSON, errors in OpenAI's envelope, and the headers that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from proxy.domain.errors import GatewayError, UpstreamRefused
+
+#: Who is answering: an error of the gateway's own, or what an upstream said.
+SOURCE = "x-visiongate-source"
+REQUEST_ID = "x-request-id"
+
+
+def json_answer(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return raw_json(msgspec.json.encode(value), status, headers)
+
+
+def raw_json(
+    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def error_answer(error: GatewayError) -> web.Response:
+    """The error's envelope; an upstream's own refusal passes as it came."""
+    if isinstance(error, UpstreamRefused):
+        headers = {**error.headers, SOURCE: "upstream"}
+        return raw_json(error.body, error.status, headers)
+    return json_answer(error.envelope(), error.status, {**error.headers, SOURCE: "gateway"})
+
+
+def error_event(error: GatewayError) -> bytes:
+    """The event that ends a broken stream: both official SDKs raise on it."""
+    return b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n"

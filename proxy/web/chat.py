@@ -1,0 +1,113 @@
+"""POST /v1/chat/completions: one request, from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from proxy.access import Access
+from proxy.domain.chat import ChatRequest, parse_chat
+from proxy.domain.errors import BadRequest
+from proxy.domain.estimate import cap_output, estimate, text_tokens
+from proxy.domain.meter import StreamMeter
+from proxy.domain.quota import limit_headers
+from proxy.domain.routing import Model, Target, choose_target, find_model
+from proxy.domain.usage import Estimate
+from proxy.providers import openai
+from proxy.store.ledger import Lease
+from proxy.upstream.call import Outgoing, Provider
+from proxy.web.answer import REQUEST_ID
+from proxy.web.door import DOOR, Door
+from proxy.web.read import bearer_token, read_body
+from proxy.web.relay import relay
+from proxy.web.trace import TRACE
+
+MAX_TOKENS_HEADER: Final = "x-visiongate-max-tokens"
+
+#: Longer requests are tokenized in a thread, which the tokenizer leaves the others to run in.
+_LONG_TEXT: Final = 256 * 1024
+
+#: The client's headers that a provider gets.
+_PASSED_UP: Final = ("traceparent", "tracestate")
+
+
+async def chat_completions(http: web.Request) -> web.StreamResponse:
+    """The pipeline. Each step takes what the ones before it made, and raises GatewayError."""
+    door, trace = http.app[DOOR], http[TRACE]
+    key = trace.access = await door.keys.authenticate(bearer_token(http))
+    trace.stage("authenticate")
+    body = await read_body(http, door.max_body)
+    trace.stage("read")
+    asked = parse_chat(body, key.allow_parameters)
+    model = find_model(door.models, asked.model, key.models)
+    trace.model = model.name
+    check_use(asked, model, key)
+    capped = cap_output(asked, key.caps, model.max_output)
+    trace.stage("validate")
+    request = await door.images.admit(capped, key.images)
+    trace.stage("images")
+    target = choose_target(model, door.draw())
+    meter = StreamMeter(
+        model.tokenizer, usage_wanted=asked.include_usage, hidden_output=model.hidden_output
+    )
+    worst = await worst_case(request, model)
+    trace.stage("estimate")
+    async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
+        trace.reserved(lease)
+        outgoing = outgoing_call(http, door, request, model, target)
+        headers = answer_headers(asked, request, model, lease)
+        return await relay(http, outgoing, headers, lease, stream=request.stream)
+
+
+def check_use(request: ChatRequest, model: Model, key: Access) -> None:
+    """Raise BadRequest for what the model or the key's plan does not do."""
+    if request.images and not model.vision:
+        raise BadRequest(
+            f"The model '{model.name}' does not take images; GET /v1/models lists those that do.",
+            param=request.images[0].path,
+        )
+    if key.require_stream and not request.stream:
+        raise BadRequest("With this key, 'stream' must be true.", param="stream")
+
+
+async def worst_case(request: ChatRequest, model: Model) -> Estimate:
+    """What the request can cost at the most, at the dearest target that may serve it."""
+    size = len(memoryview(request.fields["messages"])) - sum(len(i.url) for i in request.images)
+    if size > _LONG_TEXT:
+        text = await asyncio.to_thread(text_tokens, request, model.tokenizer)
+    else:
+        text = text_tokens(request, model.tokenizer)
+    return estimate(request, text, model.image_cost, model.dearest)
+
+
+def outgoing_call(
+    http: web.Request, door: Door, request: ChatRequest, model: Model, target: Target
+) -> Outgoing:
+    """The provider's request: its own headers, and of the client's only those on the list."""
+    provider = door.providers[target.provider]
+    secret = choose_secret(provider, door.draw())
+    passed = {name: http.headers[name] for name in _PASSED_UP if name in http.headers}
+    return Outgoing(
+        url=provider.base_url + openai.PATH,
+        headers={**passed, REQUEST_ID: http[TRACE].id, **openai.headers(secret)},
+        body=openai.encode(request, target, model.output_param),
+        timeouts=provider.timeouts,
+    )
+
+
+def choose_secret(provider: Provider, draw: float) -> str | None:
+    """One of the provider's API keys; a local server may have none."""
+    keys = provider.api_keys
+    return keys[int(draw * len(keys))] if keys else None
+
+
+def answer_headers(
+    asked: ChatRequest, request: ChatRequest, model: Model, lease: Lease
+) -> dict[str, str]:
+    """What is told beside the answer: the limits, and a cap below what was asked for."""
+    headers = limit_headers(lease.states, lease.estimate.amounts, lease.now)
+    if request.cap is not None and request.cap < (asked.cap or model.max_output):
+        headers[MAX_TOKENS_HEADER] = str(request.cap)
+    return headers

@@ -1,0 +1,41 @@
+"""What the handlers work with: put together once, in the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from proxy.domain.routing import Model
+from proxy.images.guard import ImageGuard
+from proxy.logs import Log
+from proxy.metrics import Metrics
+from proxy.store.client import Store
+from proxy.store.directory import Directory
+from proxy.store.keyring import KeyRing
+from proxy.store.ledger import Ledger
+from proxy.upstream.call import Provider, Transport
+from proxy.web.background import Background
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The gateway's parts. `draw` is uniform in [0, 1)."""
+
+    models: Mapping[str, Model]
+    providers: Mapping[str, Provider]
+    keys: KeyRing
+    images: ImageGuard
+    ledger: Ledger
+    upstream: Transport
+    metrics: Metrics
+    log: Log
+    store: Store
+    directory: Directory
+    background: Background
+    draw: Callable[[], float]
+    max_body: int
+
+
+DOOR = web.AppKey("door", Door)

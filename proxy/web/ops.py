@@ -1,0 +1,32 @@
+"""The operators' listener: metrics, liveness, readiness."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from proxy.domain.errors import StoreUnavailable
+from proxy.metrics import CONTENT_TYPE
+from proxy.web.answer import json_answer
+from proxy.web.door import DOOR
+from proxy.web.public import health
+
+
+async def show_metrics(http: web.Request) -> web.Response:
+    """GET /metrics, in Prometheus' text format."""
+    body = http.app[DOOR].metrics.render()
+    return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
+
+
+async def ready(http: web.Request) -> web.Response:
+    """GET /readyz: 200 where requests can be served now, 503 while the store is away."""
+    try:
+        await http.app[DOOR].store.ping()
+    except StoreUnavailable:
+        return json_answer({"status": "the store cannot be reached"}, 503)
+    return json_answer({"status": "ready"})
+
+
+def add_routes(app: web.Application) -> None:
+    app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/healthz", health)
+    app.router.add_get("/readyz", ready)

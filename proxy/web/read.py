@@ -1,0 +1,91 @@
+"""What is taken from an HTTP request before anything is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import secrets
+from typing import Final
+
+from aiohttp import web
+
+from proxy.domain.errors import BadRequest, PayloadTooLarge, Unauthorized, UnsupportedMedia
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_BODY_TIMEOUT: Final = 30.0  # seconds without a byte
+
+
+def bearer_token(http: web.Request) -> str:
+    """The key from the Authorization header. Raises Unauthorized."""
+    values = http.headers.getall("authorization", [])
+    if not values:
+        raise Unauthorized(
+            "You didn't provide an API key. Send it in an Authorization header: "
+            "'Authorization: Bearer vg_...'."
+        )
+    scheme, _, token = values[0].partition(" ")
+    if len(values) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("The Authorization header must be one 'Bearer' and an API key.")
+    return token.strip()
+
+
+async def read_body(http: web.Request, limit: int) -> bytes:
+    """The JSON body's bytes. Raises BadRequest, PayloadTooLarge or UnsupportedMedia."""
+    if http.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("Compressed request bodies are not accepted; send plain JSON.")
+    if http.content_type != "application/json":
+        raise UnsupportedMedia("Send the body as JSON, with 'Content-Type: application/json'.")
+    if http.content_length is not None and http.content_length > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while True:
+            async with asyncio.timeout(_BODY_TIMEOUT):
+                part = await http.content.readany()
+            if not part:
+                return b"".join(parts)
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+    except TimeoutError:
+        error = BadRequest("The request's body did not arrive in time.")
+        error.status = 408
+        raise error from None
+    except web.PayloadAccessError:
+        raise BadRequest("The request's body could not be read.") from None
+
+
+def request_id(http: web.Request) -> str:
+    """The client's own id where it is a plain word, else a new one."""
+    given = http.headers.get("x-request-id", "")
+    return given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def client_address(http: web.Request, trusted: tuple[Network, ...]) -> str:
+    """Who asks: the peer, or behind trusted proxies the last address that none of them added."""
+    address = http.remote or ""
+    for forwarded in reversed(http.headers.get("x-forwarded-for", "").split(",")):
+        if not _within(address, trusted) or not forwarded.strip():
+            break
+        address = forwarded.strip()
+    return address[:64]
+
+
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"The request's body is larger than {limit / 2**20:g} MiB. Send smaller images, or "
+        "links to them."
+    )

@@ -1,0 +1,47 @@
+"""What every test may ask for: a real Valkey, a scripted upstream, a whole gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.gateway import Gateway, open_gateway
+from tests.scripted import ScriptedUpstream
+from tests.valkey import run_valkey
+
+OpenGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real server for the session."""
+    with run_valkey(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture
+def store_url(valkey_url: str) -> str:
+    """The server, empty."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+        client.config_set("maxmemory", 0)
+    return valkey_url
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def gateway(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    """A gateway with the reference's models, before the scripted upstream."""
+    async with open_gateway(store_url, upstream.url) as opened:
+        yield opened
