@@ -20,7 +20,7 @@ from proxy.domain.estimate import ImageCost, OutputCap
 from proxy.domain.identity import KeyRecord, encode_record
 from proxy.domain.limits import ANY_MODEL
 from proxy.domain.routing import Model, Target
-from proxy.domain.tokenizer import tokenizer_for
+from proxy.domain.tokenizer import Tokenizer, tokenizer_for
 from proxy.domain.usage import FREE, Price
 from proxy.images.guard import ImageGuard
 from proxy.images.policy import ImagePolicy
@@ -60,8 +60,13 @@ def _model(name: str, model: cfg.Model) -> Model:
         output_param=model.output_param,
         vision=model.vision,
         hidden_output=model.output_param == "max_completion_tokens",
-        tokenizer=tokenizer_for(model.image_tokens),
-        image_cost=_image_cost(model.image_tokens),
+        tokenizer=_dearest_tokenizer({target.model for target in targets}),
+        image_cost=_dearest_image(
+            # A name of ours says nothing of the price; those of the targets do.
+            {target.model for target in targets}
+            if model.image_tokens == name
+            else {model.image_tokens}
+        ),
     )
 
 
@@ -71,13 +76,23 @@ def _price(price: cfg.Price | None) -> Price:
     return Price.from_usd(price.input, price.output, price.cached_input, price.cache_write)
 
 
-def _image_cost(name: str) -> ImageCost:
-    formula = formula_for(name)
+def _dearest_tokenizer(models: set[str]) -> Tokenizer:
+    """The most tokens that any of the models makes of a text; its vocabularies are loaded."""
+    counts = {tokenizer_for(model) for model in models}
+    for count in counts:
+        count(("a text, so that the first request need not wait",))
+    return counts.pop() if len(counts) == 1 else lambda texts: max(c(texts) for c in counts)
+
+
+def _dearest_image(models: set[str]) -> ImageCost:
+    """The most tokens that an image costs at any of the models."""
+    formulas = [formula_for(model) for model in models]
 
     def cost(part: ImagePart) -> int:
         if part.sized:
-            return image_tokens(formula, part.width, part.height, part.detail)
-        return largest(formula, part.detail)
+            sides = part.width, part.height
+            return max(image_tokens(formula, *sides, part.detail) for formula in formulas)
+        return max(largest(formula, part.detail) for formula in formulas)
 
     return cost
 

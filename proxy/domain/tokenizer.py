@@ -6,6 +6,7 @@ No byte-level vocabulary makes more tokens of a text than it has bytes in UTF-8.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final
 
 import toktok
@@ -42,6 +43,7 @@ def bytes_bound(texts: Sequence[str]) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
+@cache
 def _exact(vocabulary: str) -> Tokenizer:
     def count(texts: Sequence[str]) -> int:
         counts: list[int] = toktok.batch_count(texts, vocabulary, threads=1)

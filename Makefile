@@ -1,0 +1,52 @@
+# visiongate. `make demo` and `make test` need only Python 3.11 or later, make and git.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+JOBS   ?= auto
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types layers clients clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed  ## the whole gateway on embedded parts; prints a curl to paste
+	@$(BIN)/visiongate demo
+
+test: $(VENV)/.dev  ## the tests
+	$(BIN)/pytest -n $(JOBS)
+
+check: $(VENV)/.dev  ## format, lint, types, import layers, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(JOBS)
+
+clients: $(VENV)/.dev  ## the official Node SDK against a running gateway (needs Node.js)
+	$(BIN)/python -m tests.clients.run_node
+
+format: $(VENV)/.dev  ## lay out the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what was made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "visiongate needs Python 3.11 or later; try: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "installing visiongate"
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing visiongate and what its tests need"
+	@$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.installed
