@@ -12,24 +12,17 @@ from typing import Final
 
 import msgspec
 
-from proxy.domain.identity import (
-    Grant,
-    KeyRecord,
-    Secret,
-    TeamRecord,
-    decode_key,
-    decode_team,
-    encode_record,
-)
+from proxy.domain.identity import Grant, KeyRecord, Secret, TeamRecord
 from proxy.domain.keys import ALPHABET, RANDOM_LENGTH, digest, digests, make_key
 from proxy.domain.limits import Limit
 from proxy.domain.quota import stamp_of
-from proxy.store.client import Store, translated
-from proxy.store.layout import CHANGED, TEAMS, auth_key, key_field, records_key, team_keys
+from proxy.store.client import Store
+from proxy.store.records import NameTaken, Records
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
-_TRIES: Final = 20
+_TRIES: Final = 100  # of all who change one team at once, one gets through each time
 _HINT: Final = 4
+_MARK: Final = 16
 
 
 class DirectoryError(Exception):
@@ -44,12 +37,26 @@ class NewKey:
     secret: str
 
 
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """Whose a secret is; `secret` is None where a rotation has replaced it since."""
+
+    team: TeamRecord
+    record: KeyRecord
+    secret: Secret | None
+
+
 class Directory:
     """The teams and keys of a store. Every method may raise StoreUnavailable."""
 
     def __init__(self, store: Store, peppers: Sequence[str]) -> None:
-        self._store = store
+        self._records = Records(store)
         self._peppers = tuple(peppers)
+
+    @property
+    def marks(self) -> list[str]:
+        """One word a pepper, to tell whether two stores' keys are signed alike."""
+        return [digest(pepper, "mark")[:_MARK] for pepper in self._peppers]
 
     async def create_team(
         self,
@@ -60,34 +67,39 @@ class Directory:
         labels: dict[str, str] | None = None,
     ) -> TeamRecord:
         """Raises DirectoryError for a bad name or one that is taken."""
-        _check_name(name, "team")
         record = TeamRecord(
             name=name, plan=plan, limits=limits, labels=labels or {}, created_at=_now()
         )
-        if not await self._replace(name, "team", b"", encode_record(record)):
-            old, _ = await self._team(name)
-            was = "was deleted, and its usage is kept" if old.status == "deleted" else "exists"
-            raise DirectoryError(f"the team '{name}' {was}; choose another name")
-        async with translated():
-            await self._store.redis.sadd(TEAMS, name)
+        await self.add_team(record)
         return record
+
+    async def add_team(self, record: TeamRecord) -> None:
+        """Raises DirectoryError for a bad name or one that is taken."""
+        check_name(record.name, "team")
+        if not await self._records.write_team(record, b""):
+            old = await self.find_team(record.name)
+            gone = old is not None and old.status == "deleted"
+            was = "was deleted, and its usage is kept" if gone else "exists"
+            raise DirectoryError(f"the team '{record.name}' {was}; choose another name")
+        await self._records.publish(record.name)
 
     async def teams(self, *, deleted: bool = False) -> list[TeamRecord]:
         """All teams by name."""
-        found = [await self._find(name) for name in await self.team_names()]
+        found = [await self.find_team(name) for name in await self.team_names()]
         return [t for t in found if t is not None and (deleted or t.status != "deleted")]
 
     async def team_names(self) -> list[str]:
         """The names of all teams, deleted ones too, sorted."""
-        async with translated():
-            return sorted(name.decode() for name in await self._store.redis.smembers(TEAMS))
+        return await self._records.team_names()
+
+    async def find_team(self, name: str) -> TeamRecord | None:
+        """The team, a deleted one too; None where there never was one."""
+        found = await self._records.team(name)
+        return found[0] if found else None
 
     async def team(self, name: str) -> TeamRecord:
         """Raises DirectoryError where there is none."""
-        record, _ = await self._team(name)
-        if record.status == "deleted":
-            raise DirectoryError(f"the team '{name}' was deleted")
-        return record
+        return (await self._team(name))[0]
 
     async def change_team(
         self, name: str, change: Callable[[TeamRecord], TeamRecord]
@@ -95,24 +107,24 @@ class Directory:
         """Apply a change to the record as it stands, whoever else changes it meanwhile."""
         for _ in range(_TRIES):
             record, blob = await self._team(name)
-            if record.status == "deleted":
-                raise DirectoryError(f"the team '{name}' was deleted")
             new = change(record)
-            if await self._replace(name, "team", blob, encode_record(new)):
+            if await self._records.write_team(new, blob):
+                await self._records.publish(name)
                 return new
-        raise DirectoryError(f"the team '{name}' is being changed by others; try again")
+        raise _busy(f"team '{name}'")
 
     async def delete_team(self, name: str) -> None:
         """Its keys stop at once; its usage stays on record under its name."""
+        await self.change_team(name, lambda r: msgspec.structs.replace(r, status="deleted"))
         for key in await self.keys(name):
             await self.change_key(
                 name, key.id, lambda r: msgspec.structs.replace(r, status="revoked")
             )
-        await self.change_team(name, lambda r: msgspec.structs.replace(r, status="deleted"))
 
     async def grant_team(self, name: str, limit: Limit) -> TeamRecord:
-        """Add an amount to a limit's current window only."""
-        grant = Grant(limit, stamp_of(limit.window, _now() * 1000))
+        """Add an amount to a limit's current window only, by the store's clock."""
+        now = await self._records.seconds()
+        grant = Grant(limit, stamp_of(limit.window, now * 1000))
         return await self.change_team(
             name, lambda r: msgspec.structs.replace(r, grants=_kept(r.grants, grant))
         )
@@ -127,10 +139,7 @@ class Directory:
         expires_at: int | None = None,
     ) -> NewKey:
         """Raises DirectoryError for an unknown team, a bad name or one that is in use."""
-        _check_name(name, "key")
         await self.team(team)
-        if any(k.name == name and k.status != "revoked" for k in await self.keys(team)):
-            raise DirectoryError(f"the team '{team}' has a key '{name}'; choose another name")
         secret = _new_secret()
         record = KeyRecord(
             id="key_" + _random(12),
@@ -142,15 +151,19 @@ class Directory:
             created_at=_now(),
             expires_at=expires_at,
         )
-        await self._write_auth(record, secret)
-        await self._replace(team, key_field(record.id), b"", encode_record(record))
+        await self.add_key(record)
         return NewKey(record, secret)
+
+    async def add_key(self, record: KeyRecord) -> None:
+        """Raises DirectoryError for a bad name or one that is in use."""
+        for _ in range(_TRIES):
+            if await self._write_key(record, None, b""):
+                return
+        raise _busy(f"team '{record.team}'")
 
     async def keys(self, team: str) -> list[KeyRecord]:
         """A team's keys by name, the revoked ones too."""
-        async with translated():
-            found = await self._store.redis.hgetall(records_key(team))
-        keys = [decode_key(blob) for field, blob in found.items() if field != b"team"]
+        keys = await self._records.keys(team)
         return sorted(keys, key=lambda key: (key.name, key.created_at))
 
     async def all_keys(self) -> list[KeyRecord]:
@@ -162,11 +175,14 @@ class Directory:
 
         Raises DirectoryError where there is none or more than one.
         """
+        if team:
+            await self.team(team)
         keys = await (self.keys(team) if team else self.all_keys())
         found = [key for key in keys if key.id == name]
         found = found or [key for key in keys if key.name == name and key.status != "revoked"]
         if not found:
-            raise DirectoryError(f"there is no key '{name}'" + (f" in '{team}'" if team else ""))
+            of = f" of the team '{team}'" if team else ""
+            raise DirectoryError(f"there is no key '{name}'{of}; a revoked one goes by its id")
         if len(found) > 1:
             teams = ", ".join(sorted({key.team for key in found}))
             raise DirectoryError(f"several teams have a key '{name}' ({teams}); add --team")
@@ -177,21 +193,26 @@ class Directory:
     ) -> KeyRecord:
         """Apply a change to the record as it stands, whoever else changes it meanwhile."""
         for _ in range(_TRIES):
-            async with translated():
-                blob = await self._store.redis.hget(records_key(team), key_field(key_id))
-            if blob is None:
+            found = await self._records.key(team, key_id)
+            if found is None:
                 raise DirectoryError(f"there is no key '{key_id}'")
-            new = change(decode_key(blob))
-            if await self._replace(team, key_field(key_id), blob, encode_record(new)):
+            old, blob = found
+            new = change(old)
+            if await self._write_key(new, old, blob):
                 return new
-        raise DirectoryError(f"the key '{key_id}' is being changed by others; try again")
+        raise _busy(f"key '{key_id}'")
 
     async def rotate_key(self, key: KeyRecord, overlap: int) -> NewKey:
-        """A new secret; the old one goes on for `overlap` seconds."""
+        """A new secret; the old one goes on for `overlap` seconds.
+
+        Raises DirectoryError for a key that was revoked.
+        """
         secret = _new_secret()
         ends = _now() + overlap
 
         def change(record: KeyRecord) -> KeyRecord:
+            if record.status == "revoked":
+                raise DirectoryError(f"the key '{record.name}' was revoked; make a new one")
             old = [
                 msgspec.structs.replace(s, expires_at=min(s.expires_at or ends, ends))
                 for s in record.secrets
@@ -200,61 +221,65 @@ class Directory:
             kept = tuple(old) if overlap else ()
             return msgspec.structs.replace(record, secrets=(self._at_rest(secret), *kept))
 
-        await self._write_auth(key, secret)
         return NewKey(await self.change_key(key.team, key.id, change), secret)
 
-    async def find_key(self, secret: str) -> KeyRecord | None:
+    async def find_key(self, secret: str) -> FoundKey | None:
         """Whose a secret is, live or not; None where nobody's."""
-        candidates = [auth_key(d) for d in digests(self._peppers, secret)]
-        async with translated():
-            found = [v for v in await self._store.redis.mget(candidates) if v is not None]
-            if not found:
-                return None
-            team, _, key_id = found[0].decode().partition(" ")
-            blob = await self._store.redis.hget(records_key(team), key_field(key_id))
-        return None if blob is None else decode_key(blob)
+        candidates = digests(self._peppers, secret)
+        if (owner := await self._records.owner(candidates)) is None:
+            return None
+        team, found = await self.find_team(owner[0]), await self._records.key(*owner)
+        if team is None or found is None:
+            return None
+        known = next((s for s in found[0].secrets if s.digest in candidates), None)
+        return FoundKey(team, found[0], known)
 
     def _at_rest(self, secret: str) -> Secret:
         return Secret(digest(self._peppers[0], secret), secret[-_HINT:])
 
-    async def _write_auth(self, record: KeyRecord, secret: str) -> None:
-        async with translated():
-            name = auth_key(digest(self._peppers[0], secret))
-            await self._store.redis.set(name, f"{record.team} {record.id}", nx=True)
-
-    async def _find(self, name: str) -> TeamRecord | None:
-        async with translated():
-            blob = await self._store.redis.hget(records_key(name), "team")
-        return None if blob is None else decode_team(blob)
-
     async def _team(self, name: str) -> tuple[TeamRecord, bytes]:
-        async with translated():
-            blob = await self._store.redis.hget(records_key(name), "team")
-        if blob is None:
+        found = await self._records.team(name)
+        if found is None:
             known = ", ".join(t.name for t in await self.teams()) or "none yet"
             raise DirectoryError(f"there is no team '{name}'; teams: {known}")
-        return decode_team(blob), blob
+        if found[0].status == "deleted":
+            raise DirectoryError(f"the team '{name}' was deleted")
+        return found
 
-    async def _replace(self, team: str, field: str, old: bytes, new: bytes) -> bool:
-        done = await self._store.run("replace", team_keys(team), field, old, new)
+    async def _write_key(self, new: KeyRecord, old: KeyRecord | None, blob: bytes) -> bool:
+        if old is not None and old.name == new.name:
+            done = await self._records.write_key(new, blob)
+        else:
+            check_name(new.name, "key")
+            try:
+                done = await self._records.write_named_key(new, blob)
+            except NameTaken:
+                raise DirectoryError(
+                    f"the team '{new.team}' has a key '{new.name}'; choose another name"
+                ) from None
         if done:
-            async with translated():
-                await self._store.redis.publish(CHANGED, team)
-        return bool(done)
+            await self._records.write_auth(new)
+            await self._records.publish(new.team)
+        return done
+
+
+def check_name(name: str, what: str) -> None:
+    """Raises DirectoryError for what cannot name a team or a key."""
+    if not _NAME.fullmatch(name):
+        raise DirectoryError(
+            f"{name!r} cannot be a {what}'s name: use up to 64 letters, digits, '.', '_' or '-', "
+            "with a letter or digit at both ends"
+        )
+
+
+def _busy(what: str) -> DirectoryError:
+    return DirectoryError(f"the {what} is being changed by others; try again")
 
 
 def _kept(grants: tuple[Grant, ...], new: Grant) -> tuple[Grant, ...]:
     """Grants of windows long gone are dropped."""
     same = [g for g in grants if g.limit.window != new.limit.window or g.stamp == new.stamp]
     return (*same, new)
-
-
-def _check_name(name: str, what: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise DirectoryError(
-            f"{name!r} cannot be a {what}'s name: use up to 64 letters, digits, '.', '_' or '-', "
-            "with a letter or digit at both ends"
-        )
 
 
 def _new_secret() -> str:

@@ -1,0 +1,264 @@
+"""Every command, its options and its examples. Only argparse is needed to show them."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS
+from typing import Final
+
+from proxy import __version__
+from proxy.cli import values
+from proxy.cli.parser import Commands, Parser, command, group, repeated
+from proxy.cli.values import option
+
+_START: Final = """\
+to look around:   visiongate demo
+to begin:         visiongate check
+                  visiongate team create vision --limit "50 usd/month"
+                  visiongate key create --team vision --name ci
+                  visiongate serve
+
+exit status: 0 done, 1 failed, 2 wrong usage or configuration
+"""
+_LIMIT_HELP: Final = (
+    "such as '50 usd/month', '1M tokens/day', '20 concurrent' or '100k tokens/day on gpt-4o'; "
+    "replaces the limit of the same unit, window and model; may be repeated"
+)
+_REMOVE_LIMIT_HELP: Final = "a limit of its own, without the amount, such as 'usd/month'"
+_EXPIRES_HELP: Final = "a span (90d), a day (2027-01-31: from its first moment, UTC) or never"
+
+
+def build_parser() -> Parser:
+    """The whole command line. The result's `run` names the command: `module:function`."""
+    parser = Parser(
+        prog="visiongate",
+        description="The front door for vision-model APIs: team keys, exact budgets, safe images.",
+        epilog=_START,
+    )
+    parser.add_argument("--version", action="version", version=f"visiongate {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for family in (_serving, _teams, _keys, _usage, _transfer):
+        family(commands)
+    return parser
+
+
+def _serving(commands: Commands) -> None:
+    demo = command(
+        commands,
+        "demo",
+        "serving:demo",
+        "everything embedded, in the foreground: store, demo upstream, a team and a key",
+        "visiongate demo",
+    )
+    demo.add_argument("--port", type=option(_port), metavar="N", help="default: 8080 or a free one")
+    command(commands, "serve", "serving:serve", "the gateway", "visiongate serve", json=False)
+    command(
+        commands,
+        "check",
+        "serving:check",
+        "validate the configuration and the store, every problem at once",
+        "visiongate -c config/visiongate.yaml check",
+        more="Ends with 2 if the configuration is wrong, 1 if the store cannot be used.",
+    )
+
+
+def _teams(commands: Commands) -> None:
+    team = group(commands, "team", "teams: who pays, and how much at most")
+    create = command(
+        team,
+        "create",
+        "teams:create",
+        "make a team",
+        "visiongate team create vision --plan default --limit '50 usd/month' "
+        "--label cost-center=42",
+    )
+    create.add_argument("name", metavar="NAME")
+    create.add_argument("--plan", default="default", help="a plan of the configuration")
+    repeated(create, "--limit", values.limit, _LIMIT_HELP)
+    repeated(create, "--label", values.label, "NAME=VALUE; shown in usage reports")
+    command(team, "list", "teams:list_teams", "all teams", "visiongate team list")
+    example = "visiongate team {} vision"
+    for name, run, help in (
+        ("show", "teams:show", "a team, its keys, and what is used of every limit"),
+        ("pause", "teams:pause", "refuse a team's requests until it is resumed"),
+        ("resume", "teams:resume", "let a paused team go on"),
+    ):
+        command(team, name, run, help, example.format(name)).add_argument("name", metavar="NAME")
+    _team_changes(team)
+
+
+def _team_changes(team: Commands) -> None:
+    change = command(
+        team,
+        "set",
+        "teams:change",
+        "change a team's plan, limits or labels",
+        "visiongate team set vision --limit '80 usd/month' --remove-limit tokens/day",
+    )
+    change.add_argument("name", metavar="NAME")
+    change.add_argument("--plan", help="a plan of the configuration")
+    repeated(change, "--limit", values.limit, _LIMIT_HELP)
+    repeated(change, "--remove-limit", values.slot, _REMOVE_LIMIT_HELP)
+    repeated(change, "--label", values.label, "NAME=VALUE")
+    repeated(change, "--remove-label", str, "NAME")
+    grant = command(
+        team,
+        "grant",
+        "teams:grant",
+        "give a team more, in the current window of one of its limits only",
+        "visiongate team grant vision '20 usd/month'",
+    )
+    grant.add_argument("name", metavar="NAME")
+    grant.add_argument("amount", type=option(values.limit), metavar="AMOUNT")
+    delete = command(
+        team,
+        "delete",
+        "teams:delete",
+        "delete a team: its keys stop at once, its usage is kept",
+        "visiongate team delete vision --yes",
+    )
+    delete.add_argument("name", metavar="NAME")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _keys(commands: Commands) -> None:
+    key = group(commands, "key", "keys: what a team's programs identify themselves with")
+    create = command(
+        key,
+        "create",
+        "keys:create",
+        "make a key and print its secret, this once",
+        "visiongate key create --team vision --name ci --limit '1M tokens/day' --expires 90d",
+    )
+    create.add_argument("--team", required=True)
+    create.add_argument("--name", required=True)
+    create.add_argument("--plan", help="a plan that narrows the team's, for this key")
+    repeated(create, "--limit", values.limit, _LIMIT_HELP)
+    create.add_argument("--expires", type=option(values.expiry), metavar="WHEN", help=_EXPIRES_HELP)
+    listed = command(key, "list", "keys:list_keys", "all keys", "visiongate key list --team docs")
+    listed.add_argument("--team")
+    show = _key_command(key, "show", "a key", "visiongate key show ci --team vision --effective")
+    show.add_argument(
+        "--effective",
+        action="store_true",
+        help="every limit that binds it, where that comes from, and what is used of it",
+    )
+    rotate = _key_command(
+        key, "rotate", "give a key a new secret", "visiongate key rotate ci --overlap 0"
+    )
+    rotate.add_argument(
+        "--overlap",
+        type=option(values.duration),
+        default=86_400,
+        metavar="SPAN",
+        help="how long the old secret goes on (default: 24h); 0 if it has leaked",
+    )
+    _key_command(key, "revoke", "stop a key for good", "visiongate key revoke ci --team vision")
+    _key_changes(key)
+
+
+def _key_changes(key: Commands) -> None:
+    change = _key_command(
+        key,
+        "set",
+        "change a key's name, plan, limits or end",
+        "visiongate key set ci --limit '2M tokens/day' --expires never",
+        run="change",
+    )
+    change.add_argument("--name", help="a new name")
+    change.add_argument("--plan", help="a plan that narrows the team's, for this key")
+    change.add_argument("--remove-plan", action="store_true", help="the team's plan alone")
+    repeated(change, "--limit", values.limit, _LIMIT_HELP)
+    repeated(change, "--remove-limit", values.slot, _REMOVE_LIMIT_HELP)
+    change.add_argument(
+        "--expires",
+        type=option(values.expiry),
+        default=SUPPRESS,
+        metavar="WHEN",
+        help=_EXPIRES_HELP,
+    )
+    status = change.add_mutually_exclusive_group()
+    for name, value in (("--pause", "paused"), ("--resume", "active")):
+        status.add_argument(name, dest="status", action="store_const", const=value)
+    find = command(
+        key,
+        "find",
+        "keys:find",
+        "whose the keys in a text are, and whether they are live",
+        "visiongate key find --stdin < leaked.log",
+        more="Without a text it asks for one, unseen. A whole secret is never printed.",
+    )
+    find.add_argument("text", nargs="?", metavar="TEXT", help="stays in the shell's history")
+    find.add_argument("--stdin", action="store_true", help="read the text from standard input")
+
+
+def _key_command(
+    key: Commands, name: str, help: str, example: str, *, run: str | None = None
+) -> Parser:
+    parser = command(key, name, f"keys:{run or name}", help, example)
+    parser.add_argument("key", metavar="KEY", help="its id, or its name")
+    parser.add_argument("--team", help="where several teams have a key of that name")
+    return parser
+
+
+def _usage(commands: Commands) -> None:
+    usage = command(
+        commands,
+        "usage",
+        "usage:report",
+        "what was used, from the book of record",
+        "visiongate usage --month 2026-11 --by team --format csv\n"
+        "visiongate usage --team vision --since 7d --by day,key",
+        more="Without a period: the month so far. Days are UTC.",
+    )
+    for name, help in (
+        ("team", "only this team's"),
+        ("key", "only this key's: an id or a name"),
+        ("model", "only this model's"),
+    ):
+        usage.add_argument(f"--{name}", help=help)
+    for name, what in (("since", "first"), ("until", "last")):
+        help = f"the {what} day: 2026-11-01, or the day that was 7d ago"
+        usage.add_argument(f"--{name}", type=option(values.day), metavar="DAY", help=help)
+    usage.add_argument("--month", type=option(values.month), help="such as 2026-11")
+    usage.add_argument(
+        "--by",
+        type=option(values.groups),
+        default=("team", "model"),
+        metavar="FIELDS",
+        help=f"of {','.join(values.GROUPS)} (default: team,model)",
+    )
+    usage.add_argument(
+        "--format", choices=("table", "csv", "json"), default="table", help="(default: table)"
+    )
+
+
+def _transfer(commands: Commands) -> None:
+    export = command(
+        commands,
+        "export",
+        "transfer:export",
+        "teams, keys (hashes) and limits as YAML",
+        "visiongate export -o teams.yaml",
+        json=False,
+        more="Together with the peppers it is a whole backup, but for usage: keep it private.",
+    )
+    export.add_argument("-o", dest="output", metavar="FILE", help="written with mode 0600")
+    restore = command(
+        commands,
+        "import",
+        "transfer:restore",
+        "make teams and keys what a file says",
+        "visiongate import teams.yaml --dry-run",
+        more="What the file does not say stays as it is; nothing is deleted. Twice is as good as "
+        "once.",
+    )
+    restore.add_argument("file", metavar="FILE", help="as export writes it; - is standard input")
+    restore.add_argument(
+        "--dry-run", action="store_true", help="print what would change, and change nothing"
+    )
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise ValueError(f"{text!r} is not a port")
+    return int(text)

@@ -1,0 +1,188 @@
+"""`visiongate key`. A secret is printed once, when it is made, and alone on standard output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from getpass import getpass
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.cli import limits
+from proxy.cli.faults import Failure, WrongUsage
+from proxy.cli.output import note, say, show_fields, show_json, show_table, when
+from proxy.cli.session import Session, in_session, waiting_for_input
+from proxy.cli.shapes import key_shape, key_status
+from proxy.cli.teams import LIMIT_COLUMNS
+from proxy.domain.identity import KeyRecord
+from proxy.domain.keys import PREFIX, find_keys
+from proxy.domain.limits import merge
+from proxy.store.directory import FoundKey, NewKey
+
+_ADVICE = """\
+It is not shown again. To use it:
+  export OPENAI_API_KEY=<the line above> OPENAI_BASE_URL=http://127.0.0.1:{port}/v1"""
+
+
+@in_session
+async def create(args: Namespace, s: Session) -> None:
+    limits.check_plan(s.config, args.plan)
+    limits.check_limits(s.config, args.limit)
+    made = await s.directory.create_key(
+        args.team,
+        args.name,
+        plan=args.plan,
+        limits=merge((), tuple(args.limit)),
+        expires_at=args.expires,
+    )
+    _reveal(args, s, made, f"key '{made.record.name}' of the team '{made.record.team}' made")
+
+
+@in_session
+async def list_keys(args: Namespace, s: Session) -> None:
+    teams = [await s.directory.team(args.team)] if args.team else await s.directory.teams()
+    rows = [key_shape(key) for team in teams for key in await s.directory.keys(team.name)]
+    if args.json:
+        show_json(rows)
+        return
+    columns = ("id", "team", "name", "plan", "status", "limits", "expires_at")
+    empty = "no keys yet; make one: visiongate key create --team TEAM --name NAME"
+    show_table(columns, rows, empty=empty)
+
+
+@in_session
+async def show(args: Namespace, s: Session) -> None:
+    key = await s.directory.key(args.key, args.team)
+    secrets = [{"ends_in": x.hint, "expires_at": when(x.expires_at)} for x in key.secrets]
+    bounds = await limits.key_limits(s, key) if args.effective else []
+    if args.json:
+        effective = {"effective": bounds} if args.effective else {}
+        show_json({**key_shape(key), "secrets": secrets, **effective})
+        return
+    ends = [f"{PREFIX}…{x['ends_in']}" for x in secrets]
+    show_fields({**key_shape(key), "secrets": ends})
+    if args.effective:
+        say("")
+        show_table(LIMIT_COLUMNS, bounds, empty="no limits bind it")
+
+
+@in_session
+async def change(args: Namespace, s: Session) -> None:
+    asked = (args.name, args.plan, args.remove_plan, args.limit, args.remove_limit, args.status)
+    if not any(asked) and "expires" not in args:
+        raise WrongUsage("say what to change: --name, --plan, --limit, --expires, --pause, ...")
+    if args.plan and args.remove_plan:
+        raise WrongUsage("--plan and --remove-plan contradict each other")
+    limits.check_plan(s.config, args.plan)
+    limits.check_limits(s.config, args.limit)
+
+    def changed(key: KeyRecord) -> KeyRecord:
+        _refuse_revoked(key)
+        whose = f"key '{key.name}'"
+        return replace(
+            key,
+            name=args.name or key.name,
+            plan=None if args.remove_plan else args.plan or key.plan,
+            limits=limits.changed_limits(key.limits, args.limit, args.remove_limit, whose),
+            expires_at=getattr(args, "expires", key.expires_at),
+            status=args.status or key.status,
+        )
+
+    key = await s.directory.key(args.key, args.team)
+    _done(args, await s.directory.change_key(key.team, key.id, changed), "changed")
+
+
+@in_session
+async def rotate(args: Namespace, s: Session) -> None:
+    key = await s.directory.key(args.key, args.team)
+    made = await s.directory.rotate_key(key, args.overlap)
+    ends = made.record.secrets[1].expires_at if len(made.record.secrets) > 1 else None
+    old = f"the old one goes on until {when(ends)}" if ends else "the old one has stopped"
+    _reveal(args, s, made, f"key '{key.name}' of the team '{key.team}' has a new secret; {old}")
+
+
+@in_session
+async def revoke(args: Namespace, s: Session) -> None:
+    key = await s.directory.key(args.key, args.team)
+    key = await s.directory.change_key(key.team, key.id, lambda k: replace(k, status="revoked"))
+    _done(args, key, "revoked: it has stopped for good")
+
+
+@in_session
+async def find(args: Namespace, s: Session) -> None:
+    secrets = list(dict.fromkeys(find_keys(_leaked_text(args))))
+    found = {secret: await s.directory.find_key(secret) for secret in secrets}
+    rows = [_finding(secret, owner) for secret, owner in found.items()]
+    if args.json:
+        show_json(rows)
+        return
+    columns = ("key", "status", "id", "team", "name")
+    show_table(columns, rows, empty="no key of visiongate's form is in it")
+    for row in rows:
+        if row["live"]:
+            note(f"{row['key']} is live; to stop it: visiongate key revoke {row['id']}")
+
+
+def _leaked_text(args: Namespace) -> str:
+    if args.stdin and args.text is not None:
+        raise WrongUsage("give a text or --stdin, not both")
+    if args.text is not None:
+        return str(args.text)
+    with waiting_for_input():
+        if args.stdin or not sys.stdin.isatty():
+            return sys.stdin.buffer.read().decode(errors="replace")
+        try:
+            return getpass("The text (not shown): ", stream=sys.stderr)
+        except EOFError:
+            raise Failure("there was no text") from None
+
+
+def _finding(secret: str, found: FoundKey | None) -> dict[str, Any]:
+    status = _standing(found, time.time())
+    return {
+        "key": f"{PREFIX}…{secret[-4:]}",
+        "status": status,
+        "live": status == "active",
+        "id": found.record.id if found else None,
+        "team": found.record.team if found else None,
+        "name": found.record.name if found else None,
+    }
+
+
+def _standing(found: FoundKey | None, now: float) -> str:
+    """active, or why the gateway refuses it: for good rather than for now."""
+    if found is None:
+        return "unknown"
+    team, key, secret = found.team, found.record, found.secret
+    if key.status == "revoked" or team.status == "deleted":
+        return "revoked"
+    if secret is None or (secret.expires_at is not None and now >= secret.expires_at):
+        return "replaced"
+    return "paused" if team.status == "paused" else key_status(key, now)
+
+
+def _refuse_revoked(key: KeyRecord) -> None:
+    if key.status == "revoked":
+        raise Failure(
+            f"the key '{key.name}' was revoked, which is for good; make another: "
+            f"visiongate key create --team {key.team} --name NAME"
+        )
+
+
+def _reveal(args: Namespace, s: Session, made: NewKey, said: str) -> None:
+    if args.json:
+        shape = key_shape(made.record)
+        show_json({"id": shape.pop("id"), "key": made.secret, **shape})
+        return
+    note(f"{said}:")
+    say(made.secret)
+    note(_ADVICE.format(port=s.config.server.port))
+
+
+def _done(args: Namespace, key: KeyRecord, said: str) -> None:
+    if args.json:
+        show_json(key_shape(key))
+    else:
+        say(f"key '{key.name}' ({key.id}) of the team '{key.team}': {said}")

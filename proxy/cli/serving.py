@@ -1,0 +1,120 @@
+"""`visiongate serve`, `check` and `demo`."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from dataclasses import asdict
+from typing import Any, Final
+
+from proxy import logs
+from proxy.cli.faults import FAILED, WRONG, Failure
+from proxy.cli.limits import strays
+from proxy.cli.output import note, say_good, show_fields, show_json
+from proxy.cli.session import config_file, explained, open_store, read_config, session
+from proxy.config import Config, ConfigError, Problem
+from proxy.domain.identity import KeyRecord, TeamRecord
+from proxy.serve import opened_store, run
+from proxy.serve import serve as serve_forever
+from proxy.store.client import translated
+from proxy.store.layout import VERSION
+
+#: Where the configuration would have what a field of a record names.
+_BLOCKS: Final = {"plan": "plans", "limits": "models"}
+
+
+def serve(args: Namespace) -> None:
+    config = read_config(args)
+    logs.configure()
+    try:
+        with explained(config), opened_store(config) as access:
+            open_store(access.url)  # not used: a URL that nobody can use is told before
+            run(serve_forever(config, access))
+    except OSError as error:
+        public, admin = config.server, config.admin
+        raise Failure(
+            f"cannot listen on {public.host} port {public.port} and {admin.host} port "
+            f"{admin.port}: {error.strerror or error}. Is another one running? "
+            "See server.port and admin.port"
+        ) from error
+
+
+def demo(args: Namespace) -> int:
+    from proxy.demo.command import run_demo
+
+    return run_demo(args.port, args.json)
+
+
+def check(args: Namespace) -> int:
+    try:
+        config = read_config(args)
+    except ConfigError as error:
+        if not args.json:
+            raise
+        return _tell_problems(error.problems, as_json=True)
+    summary: dict[str, Any] = {
+        "config": str(config_file(args)),
+        "providers": list(config.providers),
+        "models": list(config.models),
+        "plans": list(config.plans),
+    }
+    try:
+        store, missing = asyncio.run(_look(config))
+    except Failure as error:
+        if not args.json:
+            raise
+        store = {"address": config.store.address, "reachable": False, "error": str(error)}
+        show_json({"ok": False, **summary, "store": store})
+        return FAILED
+    if missing:
+        file = summary["config"]
+        return _tell_problems([Problem(file, None, *stray) for stray in missing], as_json=args.json)
+    _tell_summary(summary, store, as_json=args.json)
+    return 0
+
+
+def _tell_problems(problems: list[Problem], *, as_json: bool) -> int:
+    if as_json:
+        show_json({"ok": False, "problems": [asdict(problem) for problem in problems]})
+    else:
+        note("\n".join(map(str, problems)))
+    return WRONG
+
+
+def _tell_summary(summary: dict[str, Any], store: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json({"ok": True, **summary, "store": store})
+        return
+    say_good(f"{summary.pop('config')} is right, and the store answers")
+    where = f"{store['address']}, {store['version']}, schema {store['schema']}"
+    show_fields({**summary, "store": where, "teams": store["teams"], "keys": store["keys"]})
+
+
+async def _look(config: Config) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The store, and what its teams and keys name that the configuration does not have."""
+    async with session(config) as s:
+        async with translated():
+            info = await s.store.redis.info("server")
+        teams = await s.directory.teams()
+        keys = [k for k in await s.directory.all_keys() if k.status != "revoked"]
+        server = "Valkey" if "valkey_version" in info else "Redis"
+        version = info.get("valkey_version") or info.get("redis_version")
+        store = {
+            "address": config.store.address,
+            "reachable": True,
+            "version": f"{server} {version}",
+            "schema": VERSION,
+            "teams": len(teams),
+            "keys": len(keys),
+        }
+        records: list[TeamRecord | KeyRecord] = [*teams, *keys]
+        return store, [
+            (_BLOCKS[field], f"{_whose(record)}: {message}")
+            for record in records
+            for field, message in strays(config, record)
+        ]
+
+
+def _whose(record: TeamRecord | KeyRecord) -> str:
+    kind = f"key {record.id}" if isinstance(record, KeyRecord) else "team"
+    return f"the {kind} '{record.name}' of the store"

@@ -1,0 +1,121 @@
+"""What commands work with: the configuration, and the store while they run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from argparse import Namespace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Final
+
+from proxy.cli.faults import Failure, WrongUsage
+from proxy.config import Config, load_config
+from proxy.domain.errors import StoreUnavailable
+from proxy.serve import opened_store
+from proxy.store.client import Store
+from proxy.store.directory import Directory
+
+#: The least that works; each value's meaning is in the example beside the release.
+SMALLEST: Final = """\
+store: {url: embedded}
+providers:
+  openai: {base_url: https://api.openai.com/v1, api_key: "${OPENAI_API_KEY}"}
+models:
+  gpt-4o: {targets: [{provider: openai}], price: {input: 2.50, output: 10.00}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open store, and the configuration that led to it."""
+
+    store: Store
+    directory: Directory
+    config: Config
+
+
+def read_config(args: Namespace) -> Config:
+    """The file that the command names. Raises ConfigError, and WrongUsage where it is missing."""
+    file = config_file(args)
+    if not file.exists():
+        raise WrongUsage(
+            f"there is no config at {file}: name yours with -c FILE or VISIONGATE_CONFIG. "
+            f"To make one, write these lines to it:\n\n{SMALLEST}\n"
+            "To look around first, `visiongate demo` needs none."
+        )
+    return load_config(file, os.environ)
+
+
+def config_file(args: Namespace) -> Path:
+    """`-c`, else the environment's, else the usual place."""
+    named = getattr(args, "config", None) or os.environ.get("VISIONGATE_CONFIG")
+    return Path(named or "config/visiongate.yaml")
+
+
+@contextmanager
+def explained(config: Config) -> Iterator[None]:
+    """Tell operators, who may know, where the store is and what it said."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        said = str(error.__cause__ or error).partition("\n")[0]
+        raise Failure(
+            f"the store at {config.store.address} cannot be used: {said.rstrip('.')}. "
+            "Is it running, and is store.url right?"
+        ) from error
+
+
+@asynccontextmanager
+async def session(config: Config) -> AsyncIterator[Session]:
+    """The config's store, found or started, and left at the end.
+
+    Raises Failure where it cannot be reached, SchemaError, EmbeddedStoreError, NotConfigured.
+    """
+    with explained(config), opened_store(config) as access:
+        store = open_store(access.url)
+        try:
+            await store.check_schema()
+            yield Session(store, Directory(store, access.peppers), config)
+        finally:
+            await store.close()
+
+
+def open_store(url: str) -> Store:
+    """Raises Failure for a URL of a kind that no store can be reached by."""
+    try:
+        return Store.open(url)
+    except ValueError as error:
+        raise Failure(f"store.url cannot be used: {error}") from None
+
+
+@contextmanager
+def waiting_for_input() -> Iterator[None]:
+    """Ctrl-C is obeyed while a command waits for a person: asyncio only notes it for later."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def in_session(
+    command: Callable[[Namespace, Session], Awaitable[None]],
+) -> Callable[[Namespace], None]:
+    """A command that works on the store, as `main` calls it."""
+
+    @wraps(command)
+    def run(args: Namespace) -> None:
+        config = read_config(args)
+
+        async def work() -> None:
+            async with session(config) as opened:
+                await command(args, opened)
+
+        asyncio.run(work())
+
+    return run

@@ -1,0 +1,151 @@
+"""`visiongate serve`, `check` and `demo`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from proxy.store.layout import VERSION
+from tests.cli.commands import Visiongate, write_config
+
+SECONDS = 30
+
+
+def test_check(vg: Visiongate) -> None:
+    """A right configuration before a store that answers is summed up."""
+    vg.done("team", "create", "vision")
+    found = vg.json("check")
+    store = found.pop("store")
+    assert found == {
+        "ok": True,
+        "config": str(vg.config),
+        "providers": ["openai"],
+        "models": ["gpt-4o", "gpt-4o-mini"],
+        "plans": ["default", "standard"],
+    }
+    assert store.pop("version").startswith("Valkey ")
+    assert store == {
+        "address": vg.url,
+        "reachable": True,
+        "schema": VERSION,
+        "teams": 1,
+        "keys": 0,
+    }
+    text = vg.done("check").out
+    assert "is right, and the store answers" in text
+    assert "gpt-4o, gpt-4o-mini" in text
+
+
+def test_check_wrong_config(vg: Visiongate) -> None:
+    """As JSON the problems of a configuration are a list with file, line, path and message."""
+    vg.config.write_text(vg.config.read_text() + "polans: {}\n")
+    result = vg("check", "--json")
+    assert (result.code, result.err) == (2, "")
+    assert result.json["ok"] is False
+    (problem,) = result.json["problems"]
+    assert problem["file"] == str(vg.config)
+    assert problem["path"] == "polans"
+    assert vg.config.read_text().splitlines()[problem["line"] - 1] == "polans: {}"
+    assert "did you mean 'plans'?" in problem["message"]
+
+
+def test_check_store_away(vg: Visiongate, tmp_path: Path) -> None:
+    """As JSON a store that cannot be reached is told beside what is right."""
+    write_config(vg.config, f"unix://{tmp_path}/none.sock")
+    result = vg("check", "--json")
+    assert (result.code, result.err) == (1, "")
+    assert (result.json["ok"], result.json["store"]["reachable"]) == (False, False)
+    assert result.json["models"] == ["gpt-4o", "gpt-4o-mini"]
+
+
+def test_check_what_the_store_needs(vg: Visiongate) -> None:
+    """Plans and models that live teams and keys name must be in the configuration."""
+    vg.done("team", "create", "vision", "--plan", "standard", "--limit", "1 usd/day")
+    vg.done("team", "create", "gone", "--plan", "standard")
+    vg.done("team", "delete", "gone", "--yes")
+    vg.secret("vision", "ci", "--limit", "5 images/day on gpt-4o-mini")
+    vg.secret("vision", "old", "--plan", "standard")
+    vg.done("key", "revoke", "old")
+    text = vg.config.read_text()
+    vg.config.write_text(text.replace("standard:", "other:").replace("gpt-4o-mini:", "gpt-4.1:"))
+    lines = vg.refused(2, "check").splitlines()
+    assert len(lines) == 2
+    assert "plans: the team 'vision' of the store: unknown plan 'standard'" in lines[0]
+    assert "'ci' of the store: unknown model 'gpt-4o-mini'" in lines[1]
+    result = vg("check", "--json")
+    assert (result.code, len(result.json["problems"])) == (2, 2)
+
+
+def test_serve(vg: Visiongate) -> None:
+    """The gateway says where it serves, serves there, and ends with 0 after SIGTERM."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy", "serve", "-c", str(vg.config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        assert line["event"] == "serving"
+        with urllib.request.urlopen(f"{line['public']}/healthz", timeout=SECONDS) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, err) == (0, "")
+    assert json.loads(out.splitlines()[-1])["event"] == "stopped"
+
+
+def test_serve_on_a_taken_port(vg: Visiongate) -> None:
+    """A port that is taken is told in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        vg.config.write_text(vg.config.read_text().replace("port: 0", f"port: {port}", 1))
+        with subprocess.Popen(
+            [sys.executable, "-m", "proxy", "serve", "-c", str(vg.config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith(f"visiongate: cannot listen on 127.0.0.1 port {port}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [((), (None, False)), (("--port", "8123"), (8123, False)), (("--json",), (None, True))],
+)
+def test_demo(
+    vg: Visiongate,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    asked: tuple[int | None, bool],
+) -> None:
+    """The demo needs no configuration, and its answer is the command's."""
+    told: list[tuple[int | None, bool]] = []
+
+    def run_demo(port: int | None, as_json: bool) -> int:
+        told.append((port, as_json))
+        return 7
+
+    monkeypatch.setattr("proxy.demo.command.run_demo", run_demo)
+    assert vg.bare("demo", *words).code == 7
+    assert told == [asked]
+
+
+def test_demo_on_a_taken_port(vg: Visiongate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system refuses the demo is told in one line."""
+
+    def run_demo(port: int | None, as_json: bool) -> int:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr("proxy.demo.command.run_demo", run_demo)
+    assert vg.bare("demo").err == "visiongate: Address already in use\n"
