@@ -22,7 +22,7 @@ from .yamlfile import Plain
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+cluster://")
+STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 EMBEDDED: Final = "embedded"
 SHORTEST_PEPPER: Final = 16
 
@@ -156,14 +156,15 @@ def _check_store_url(secret: SecretStr) -> SecretStr:
     if secret.get_secret_value() == EMBEDDED:
         return secret
     scheme, hosts, path = store_place(secret)
+    if scheme == "redis+cluster://":
+        raise ValueError("redis+cluster:// is not available yet; use redis:// or rediss://")
     if scheme not in STORE_SCHEMES:
         raise ValueError(f"must begin with {', '.join(STORE_SCHEMES)}, or be 'embedded'")
     if scheme == "unix://":
         if hosts or not path:
             raise ValueError("must name an absolute path: unix:///run/valkey.sock")
         return secret
-    each = hosts.split(",") if scheme == "redis+cluster://" else [hosts]
-    if not all(_is_host_port(host) for host in each):
+    if not _is_host_port(hosts):
         raise ValueError("must name a host, and percent-encode what is special in a password")
     return secret
 

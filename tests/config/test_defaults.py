@@ -151,8 +151,8 @@ def test_every_value_can_be_written() -> None:
 server: {host: "::1", port: 81, workers: 1, max_body: 20MB, drain: 2h,
   trusted_proxies: [10.0.0.0/8, "::1", 192.0.2.7], support: ask us}
 admin: {host: 0.0.0.0, port: 0, token: a-token}
-store: {url: rediss://u:pw@valkey.example:6380/1, grace: 0%, retention: 1 month, data: /srv,
-  wait_replicas: 1}
+store: {url: rediss://u:pw@valkey.example:6380/1, grace: 0%, retention: 25 months,
+  data: /srv, wait_replicas: 0}
 keys: {pepper: "0123456789abcdef, fedcba9876543210"}
 metrics: {max_keys: 0}
 providers:
@@ -160,7 +160,7 @@ providers:
   two: {base_url: https://two.example/openai/v1, api_keys: [a, b]}
 models:
   mine:
-    targets: [{provider: local, model: llava:13b, weight: 0.5, priority: 2, concurrent: 4,
+    targets: [{provider: local, model: llava:13b, weight: 0.5, priority: 2, concurrent: 0,
       price: {input: 0, output: 0}}, {provider: two}]
     price: {input: 0.15, output: 1, cached_input: 0.075, cache_write: 0.2}
     max_output: 1000

@@ -15,6 +15,9 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
     refused = {
         "server.workers": "4",
         "store.on_failure": "allow",
+        "store.retention": "12 months",
+        "store.wait_replicas": "1",
+        "models.*.targets.*.concurrent": "4",
         "providers.*.kind": "anthropic",
         "providers.*.image_urls": "inline",
         "providers.*.transport": "direct",
@@ -23,12 +26,16 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
         "plans.*.images.mode": "inspect",
         "images.mode": "inline",
     }[where]
-    names = where.replace("providers.*", "providers.openai").replace("*", "default").split(".")
+    known = {"providers.*": "providers.openai", "models.*.targets.*": "models.gpt-4o.targets.0"}
+    for pattern, name in known.items():
+        where = where.replace(pattern, name)
+    names = where.replace("*", "default").split(".")
     text = "{}"
     for name in reversed(names[1:]):
         text = f"{{{name}: {refused if text == '{}' else text}}}"
     base = {
         "store": SMALL.replace("url: embedded", f"url: embedded, {text[1:-1]}"),
+        "models": SMALL.replace("openai}]", f"openai, {names[-1]}: {refused}}}]"),
         "providers": SMALL.replace("api_key: sk-test", f"{names[-1]}: {refused}"),
     }.get(names[0], f"{SMALL}{names[0]}: {text}")
     told = found(base)

@@ -218,14 +218,20 @@ def test_required_value(old: str, new: str, path: str, message: str) -> None:
         "rediss://user:pw@valkey.example:6380/1",
         "redis://[::1]:6379",
         "unix:///run/valkey.sock?db=1",
-        "redis+cluster://a:7000,b:7001",
     ],
 )
 def test_store_urls(url: str) -> None:
-    """Every scheme of the contract is taken."""
+    """Every scheme that can be used is taken."""
     env = {"VISIONGATE_KEY_PEPPER": "0123456789abcdef"}
     store = read(SMALL.replace("embedded", f'"{url}"'), env).store
     assert store.url.get_secret_value() == url
+
+
+def test_a_cluster_is_refused_by_name() -> None:
+    """A cluster's URL is known, and refused until it can be used."""
+    env = {"VISIONGATE_KEY_PEPPER": "0123456789abcdef"}
+    told = found(SMALL.replace("embedded", '"redis+cluster://a:7000,b:7001"'), env)
+    assert told["store.url"].startswith("redis+cluster:// is not available yet; use redis://")
 
 
 def test_pepper_is_required_of_a_shared_store() -> None:
