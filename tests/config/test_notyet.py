@@ -26,7 +26,7 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
         "plans.*.images.mode": "inspect",
         "images.mode": "inline",
     }[where]
-    known = {"providers.*": "providers.openai", "models.*.targets.*": "models.gpt-4o.targets.0"}
+    known = {"providers.*": "providers.openai", "models.*.targets.*": "models.gpt-4o.targets[0]"}
     for pattern, name in known.items():
         where = where.replace(pattern, name)
     names = where.replace("*", "default").split(".")
