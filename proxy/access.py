@@ -89,7 +89,7 @@ def open_access(
         caps=tuple(plan.output for plan in found),
         require_stream=any(plan.require_stream for plan in found),
         allow_parameters=frozenset.intersection(*(plan.allow_parameters for plan in found)),
-        enforce=all(plan.enforce for plan in found),
+        enforce=any(plan.enforce for plan in found),
         images=tuple(plan.images for plan in found),
         bounds=(
             *_bounds(key.limits, key_limits, key.grants, f"key:{key.id}", f"key '{key.name}'"),

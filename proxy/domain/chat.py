@@ -6,8 +6,9 @@ exactly as it came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,9 @@ from proxy.domain.jsonbody import read_object
 
 #: Messages and parts together: no honest request comes near, and each costs a check.
 MOST_PARTS: Final = 10_000
+
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,14 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatReques
     `allowed` are the plan's `allow_parameters`. Raises BadRequest naming the field.
     """
     raw, fields = read_object(body)
+    rule.check_spelling(fields)
     model = _model(fields)
     rule.refuse_parameters(fields, allowed)
     rule.temperature(fields)
     stream = rule.boolean(fields, "stream")
     include_usage = _include_usage(fields, stream)
     detail = rule.choice(fields.get("detail"), "detail", rule.DETAILS)
-    messages = _messages(fields)
+    messages = _messages(fields, allowed)
     images = _images(messages, detail, allowed)
     return ChatRequest(
         model=model,
@@ -92,7 +97,7 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatReques
 
 
 def with_images(request: ChatRequest, images: tuple[ImagePart, ...]) -> ChatRequest:
-    """The request with its image parts as `images` has them; unchanged ones cost nothing."""
+    """The request with its image parts as `images` has them; all else stays the client's bytes."""
     changed = [
         new
         for old, new in zip(request.images, images, strict=True)
@@ -101,32 +106,12 @@ def with_images(request: ChatRequest, images: tuple[ImagePart, ...]) -> ChatRequ
     if not changed:
         return replace(request, images=images)
     messages = list(request.messages)
-    for image in changed:
-        messages[image.message] = _with_image(messages[image.message], image)
-    encoded = msgspec.Raw(msgspec.json.encode(messages))
-    return replace(
-        request,
-        images=images,
-        messages=messages,
-        fields={**request.fields, "messages": encoded},
-    )
-
-
-def texts(request: ChatRequest) -> list[str]:
-    """Every text of the messages that a model reads, in order."""
-    found: list[str] = []
-    for message in request.messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            found.append(content)
-        for part in content if isinstance(content, list) else ():
-            found.extend(v for k, v in part.items() if k != "type" and isinstance(v, str))
-        found.extend(
-            value
-            for name, value in message.items()
-            if name not in ("content", "role") and isinstance(value, str)
-        )
-    return found
+    raw = _LIST.decode(request.fields["messages"])
+    for number, group in groupby(changed, key=lambda image: image.message):
+        raw[number] = _with_images(raw[number], group)
+        messages[number] = msgspec.json.decode(raw[number])
+    fields = {**request.fields, "messages": _raw(raw)}
+    return replace(request, images=images, messages=messages, fields=fields)
 
 
 def _model(fields: Mapping[str, Any]) -> str:
@@ -146,6 +131,7 @@ def _include_usage(fields: Mapping[str, Any], stream: bool) -> bool:
         return False
     if not isinstance(options, dict):
         raise rule.wrong_type("stream_options", "an object", options)
+    rule.check_spelling(options, "stream_options.")
     if not stream:
         raise BadRequest(
             "The 'stream_options' parameter is only allowed when 'stream' is true.",
@@ -164,7 +150,7 @@ def _cap(fields: Mapping[str, Any]) -> int | None:
     return min(caps, default=None)
 
 
-def _messages(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _messages(fields: Mapping[str, Any], allowed: frozenset[str]) -> list[dict[str, Any]]:
     messages = fields.get("messages")
     if messages is None:
         raise rule.missing("messages")
@@ -172,23 +158,28 @@ def _messages(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise rule.wrong_type("messages", "a list of messages", messages)
     if not messages:
         raise rule.invalid("messages", "must hold at least one message")
-    for index, message in enumerate(messages):
-        _check_message(message, f"messages[{index}]")
-    count = sum(len(m["content"]) if isinstance(m.get("content"), list) else 1 for m in messages)
+    count = len(messages)
+    for index, message in enumerate(messages[:MOST_PARTS]):
+        _check_message(message, f"messages[{index}]", allowed)
+        count += len(message["content"]) if isinstance(message.get("content"), list) else 0
     if count > MOST_PARTS:
         raise rule.invalid("messages", f"must hold at most {MOST_PARTS} messages and parts")
     return messages
 
 
-def _check_message(message: Any, path: str) -> None:
+def _check_message(message: Any, path: str, allowed: frozenset[str]) -> None:
     if not isinstance(message, dict):
         raise rule.wrong_type(path, "an object with a role and content", message)
-    if "role" not in message:
+    rule.check_spelling(message, f"{path}.")
+    role = rule.choice(message.get("role"), f"{path}.role", rule.ROLES)
+    if role is None:
         raise rule.missing(f"{path}.role")
-    rule.choice(message["role"] or "", f"{path}.role", rule.ROLES)
+    stray = rule.stray_carrier(message, "content", allowed)
+    if stray is not None:
+        raise rule.invalid(f"{path}.{stray}", "is not allowed with this key")
     content = message.get("content")
     if content is None:
-        if message["role"] not in ("assistant", "function"):
+        if role not in ("assistant", "function"):
             raise rule.missing(f"{path}.content", "a string or a list of typed parts")
     elif not isinstance(content, str | list):
         raise rule.wrong_type(f"{path}.content", "a string or a list of typed parts", content)
@@ -216,6 +207,7 @@ def _images(
 def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
     if not isinstance(part, dict):
         raise rule.wrong_type(path, "an object with a type", part)
+    rule.check_spelling(part, f"{path}.")
     kind = part.get("type")
     if kind is None:
         raise rule.missing(f"{path}.type")
@@ -228,13 +220,13 @@ def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
             param=f"{path}.type",
             code="invalid_value",
         )
-    stray = next((key for key in part if key in rule.CARRIERS and key != kind), None)
+    stray = rule.stray_carrier(part, kind, allowed)
     if stray is not None:
         raise rule.invalid(f"{path}.{stray}", f"does not belong in a part of type '{kind[:64]}'")
-    if kind == "text" and not isinstance(part.get("text"), str):
-        if part.get("text") is None:
-            raise rule.missing(f"{path}.text")
-        raise rule.wrong_type(f"{path}.text", "a string", part["text"])
+    if kind in ("text", "refusal") and not isinstance(part.get(kind), str):
+        if part.get(kind) is None:
+            raise rule.missing(f"{path}.{kind}")
+        raise rule.wrong_type(f"{path}.{kind}", "a string", part[kind])
     return kind
 
 
@@ -244,6 +236,7 @@ def _image_url(part: Mapping[str, Any], path: str) -> tuple[str, str | None]:
         raise rule.missing(path, "an object with a url")
     if not isinstance(image, dict):
         raise rule.wrong_type(path, 'an object as in {"url": "https://..."}', image)
+    rule.check_spelling(image, f"{path}.")
     url = image.get("url")
     if url is None:
         raise rule.missing(f"{path}.url")
@@ -257,11 +250,17 @@ def _says(messages: list[dict[str, Any]], image: ImagePart) -> bool:
     return bool(said["url"] == image.url and said.get("detail") == image.detail)
 
 
-def _with_image(message: dict[str, Any], image: ImagePart) -> dict[str, Any]:
-    parts = list(message["content"])
-    part = parts[image.part]
-    inner = {**part["image_url"], "url": image.url}
-    if image.detail is not None:
-        inner["detail"] = image.detail
-    parts[image.part] = {**part, "image_url": inner}
-    return {**message, "content": parts}
+def _with_images(raw: msgspec.Raw, images: Iterable[ImagePart]) -> msgspec.Raw:
+    message = _OBJECT.decode(raw)
+    parts = _LIST.decode(message["content"])
+    for image in images:
+        part = _OBJECT.decode(parts[image.part])
+        inner = {**_OBJECT.decode(part["image_url"]), "url": _raw(image.url)}
+        if image.detail is not None:
+            inner["detail"] = _raw(image.detail)
+        parts[image.part] = _raw({**part, "image_url": inner})
+    return _raw({**message, "content": parts})
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from proxy.domain.chat import ChatRequest, ImagePart, texts
+import msgspec
+
+from proxy.domain.chat import ChatRequest, ImagePart
 from proxy.domain.errors import BadRequest
-from proxy.domain.parameters import invalid
+from proxy.domain.parameters import CARRIERS, invalid
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.usage import Amounts, Estimate, Price
 
-# Each message is framed by three tokens, a name by one more, the reply by three.
+# Beside its texts, the role's among them, a message is framed by three tokens, a name by one
+# more, the reply by three.
 # Source: OpenAI's cookbook, "How to count tokens with tiktoken".
 _PER_MESSAGE: Final = 4
 _PER_REPLY: Final = 3
 
-#: Definitions are rendered into the prompt; their JSON is longer than the rendering.
-_DEFINITIONS: Final = ("tools", "functions", "response_format", "tool_choice", "function_call")
+#: Fields that no model reads. Any other is taken to be rendered into the prompt, as the
+#: definitions of tools are; its JSON is longer than the rendering.
+_UNREAD: Final = frozenset(
+    (
+        *("model", "messages", "stream", "stream_options", "n", "detail", "stop", "seed"),
+        *("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p"),
+        *("frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias"),
+        *("logprobs", "top_logprobs", "user", "safety_identifier", "metadata", "store"),
+        *("prompt_cache_key", "prompt_cache_retention", "service_tier", "modalities"),
+        *("parallel_tool_calls", "reasoning_effort", "verbosity"),
+    )
+)
 _PER_DEFINITION: Final = 16
 
 #: The most tokens that an image can cost, by its size (0 where unknown) and detail.
@@ -44,34 +57,44 @@ def cap_output(request: ChatRequest, rules: tuple[OutputCap, ...], model_max: in
     for rule in rules:
         if asked is None and rule.default is not None:
             cap = min(cap, rule.default)
-        if rule.cap is None or cap <= rule.cap:
+        if rule.cap is None:
             continue
-        if asked is not None and rule.over == "reject":
+        if asked is not None and asked > rule.cap and rule.over == "reject":
             raise _over(request, rule.cap)
-        cap = rule.cap
+        cap = min(cap, rule.cap)
     return replace(request, cap=cap)
 
 
 def _over(request: ChatRequest, cap: int) -> BadRequest:
-    name = "max_tokens" if "max_tokens" in request.fields else "max_completion_tokens"
+    old = bytes(request.fields.get("max_tokens", b"null"))
+    name = "max_completion_tokens" if old == b"null" else "max_tokens"
     return invalid(name, f"may be at most {cap} with this key")
 
 
 def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     """The prompt without its images, never below what a provider bills."""
-    framing = _PER_MESSAGE * len(request.messages) + _PER_REPLY
-    pieces = texts(request)
-    for name in _DEFINITIONS:
-        if name in request.fields:
-            text = bytes(request.fields[name]).decode()
-            pieces.append(text)
-            framing += _PER_DEFINITION * (1 + text.count("{"))
-    for message in request.messages:
-        calls = message.get("tool_calls")
-        if calls:
-            pieces.append(str(calls))
-            framing += _PER_DEFINITION
-    return tokenizer(pieces) + framing
+    read = list(_read(request.messages))
+    texts = [value for value in read if isinstance(value, str)]
+    definitions = [
+        *(msgspec.json.encode(value) for value in read if isinstance(value, dict | list)),
+        *(bytes(raw) for name, raw in request.fields.items() if name not in _UNREAD),
+    ]
+    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
+    framing += sum(_PER_DEFINITION * (1 + text.count(b"{")) for text in definitions)
+    return tokenizer([*texts, *(text.decode() for text in definitions)]) + framing
+
+
+def _read(messages: list[dict[str, Any]]) -> Iterator[Any]:
+    """What a model reads of the messages: all that is said beside the media."""
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            yield from (value for name, value in part.items() if name not in CARRIERS)
+        yield from (
+            value
+            for name, value in message.items()
+            if name not in CARRIERS and not (name == "content" and isinstance(value, list))
+        )
 
 
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:

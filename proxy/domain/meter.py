@@ -9,19 +9,23 @@ where no usage comes is that count needed.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from proxy.domain.sse import DONE, EventSplitter, data_of
+from proxy.domain.sse import DONE, LARGEST_EVENT, EventSplitter, data_of
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.usage import Outcome, Phase, Usage, read_usage
 
 #: Bytes of a stream that are kept before their text is counted and let go.
 _BATCH: Final = 32 * 1024
 
-_TELLING = re.compile(rb'"usage"\s*:\s*[^n\s]|"error"\s*:|\[DONE\]')
+_TELLING = re.compile(rb'"usage"(?!\s*:\s*null)|"error"(?!\s*:\s*null)|\[DONE\]')
+
+#: Where a text belongs: the choice's index, and the field of its message.
+_Place = tuple[int, str]
 
 
 class StreamMeter:
@@ -60,19 +64,16 @@ class StreamMeter:
         Raises EventTooLarge.
         """
         self._phase = Phase.STREAMING
-        if not self._splitter.held and data.endswith(b"\n\n") and not _TELLING.search(data):
+        whole = not self._splitter.held and data.endswith(b"\n\n")
+        if whole and len(data) <= LARGEST_EVENT and not _TELLING.search(data):
             self._keep(data)
             return data
-        events = [event for event in self._splitter.feed(data) if self._passes(event)]
-        passed = b"".join(events)
-        if passed:
-            self._keep(passed)
-        return passed
+        return b"".join([event for event in self._splitter.feed(data) if self._passes(event)])
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
         rest = self._splitter.rest()
-        return rest if not rest or self._passes(rest) else b""
+        return rest if self._passes(rest) else b""
 
     def whole(self, body: bytes) -> bool:
         """The whole answer to a request that asked for no stream; whether it is one."""
@@ -82,18 +83,19 @@ class StreamMeter:
             return False
         self.complete = True
         self._usage = read_usage(answer.get("usage"))
-        self._delivered += self._count(list(_texts(answer, "message")))
+        if self._usage is None:
+            self._delivered += self._count([text for _, text in _texts(answer, "message")])
         return True
 
     def outcome(self) -> Outcome:
         """What to charge by; may be asked at any time, as the renewals do."""
         self._count_kept()
         phase = Phase.COMPLETE if self.complete else self._phase
-        hidden = self._hidden_output and phase in (Phase.CALLED, Phase.STREAMING)
-        return Outcome(phase, self._usage, self._delivered, hidden)
+        return Outcome(phase, self._usage, self._delivered, self._hidden_output)
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
+        self._keep(event)
         if not _TELLING.search(event):
             return True
         data = data_of(event)
@@ -105,14 +107,17 @@ class StreamMeter:
         chunk = _decoded(data)
         if chunk is None:
             return True
+        usage = _usage_of(chunk)
+        if usage is not None:
+            # Some providers send a running total with every chunk: the last one stands, for
+            # all that came so far.
+            self._usage = usage
+            self._uncounted, self._uncounted_size, self._delivered = [], 0, 0
         if chunk.get("error"):
             self.error_sent = True
-        usage = _usage_of(chunk)
-        if usage is None:
             return True
-        # Some providers send a running total with every chunk: the last one stands.
-        self._usage = usage
-        return self._usage_wanted or chunk.get("choices") != []
+        told = usage is not None or chunk.get("usage") is not None
+        return self._usage_wanted or not told or chunk.get("choices") != []
 
     def _keep(self, data: bytes) -> None:
         self._uncounted.append(data)
@@ -125,13 +130,11 @@ class StreamMeter:
         if not kept:
             return
         splitter = EventSplitter()
-        pieces: list[str] = []
+        pieces: defaultdict[_Place, list[str]] = defaultdict(list)
         for event in (*splitter.feed(kept), splitter.rest()):
-            data = data_of(event)
-            chunk = _decoded(data) if data else None
-            if chunk is not None:
-                pieces.extend(_texts(chunk, "delta"))
-        self._delivered += self._count(["".join(pieces)])
+            for place, text in _texts(_decoded(data_of(event) or b"") or {}, "delta"):
+                pieces[place].append(text)
+        self._delivered += self._count(["".join(texts) for texts in pieces.values()])
 
 
 def _decoded(data: bytes) -> Mapping[str, Any] | None:
@@ -150,22 +153,28 @@ def _usage_of(chunk: Mapping[str, Any]) -> Usage | None:
     )
 
 
-def _texts(answer: Mapping[str, Any], name: str) -> Iterator[str]:
+def _texts(answer: Mapping[str, Any], name: str) -> Iterator[tuple[_Place, str]]:
     """Every generated text of an answer or a chunk: content, refusals, reasoning, arguments."""
     choices = answer.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         part = choice.get(name) if isinstance(choice, dict) else None
-        if isinstance(part, dict):
-            yield from _strings({k: v for k, v in part.items() if k != "role"})
+        if not isinstance(part, dict):
+            continue
+        index = choice.get("index")
+        for key, value in part.items():
+            if key != "role":
+                place = index if isinstance(index, int) else 0, key
+                yield from ((place, text) for text in _strings(value))
 
 
 def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key not in ("id", "type"):
-                yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
+    """The strings in a value, in order, but for ids and types."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            waiting += [v for k, v in reversed(item.items()) if k not in ("id", "type")]
+        elif isinstance(item, list):
+            waiting += reversed(item)

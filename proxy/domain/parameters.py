@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from proxy.domain.errors import BadRequest
@@ -18,7 +18,7 @@ LARGEST_N: Final = 128
 
 
 def _only(*harmless: object) -> Callable[[object], bool]:
-    return lambda value: value in harmless
+    return lambda value: any(type(value) is type(h) and value == h for h in harmless)
 
 
 def _never(value: object) -> bool:
@@ -36,6 +36,10 @@ REFUSED: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "store": (_only(False), "it keeps the request at the provider"),
     "prompt_cache_retention": (_only("in_memory", "in-memory"), "it keeps the prompt for longer"),
     "web_search_options": (_never, "it lets the provider call out, at a price of its own"),
+    "search_parameters": (_never, "it lets the provider call out, at a price of its own"),
+    "enable_search": (_only(False), "it lets the provider call out, at a price of its own"),
+    "data_sources": (_never, "it lets the provider call out, at a price of its own"),
+    "mcp_servers": (_never, "it lets the provider call out, at a price of its own"),
     "plugins": (_never, "it lets the provider call out, at a price of its own"),
     "audio": (_never, "audio has a price of its own"),
     "modalities": (_text_only, "only text has a known price here"),
@@ -44,9 +48,18 @@ REFUSED: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "use_beam_search": (_only(False), "it multiplies the output beyond n"),
     "models": (_never, "it changes which model answers"),
     "route": (_never, "it changes which model answers"),
+    "fallbacks": (_never, "it changes which model answers"),
+    "preset": (_never, "it changes which model answers"),
     "provider": (_never, "it changes who answers"),
     "transforms": (_never, "it changes the prompt at the provider"),
     "chat_template": (_never, "it runs a template on the upstream"),
+    "custom_logit_processor": (_never, "it runs code on the upstream"),
+    "logits_processors": (_never, "it runs code on the upstream"),
+    "lora_path": (_never, "it makes the upstream load a file"),
+    "kv_transfer_params": (_never, "it makes the upstream connect to another host"),
+    "bootstrap_host": (_never, "it makes the upstream connect to another host"),
+    "mm_processor_kwargs": (_never, "it changes what an image costs"),
+    "vl_high_resolution_images": (_only(False), "it changes what an image costs"),
 }
 
 #: Tools that the client itself runs; any other type has the provider call out.
@@ -63,18 +76,60 @@ CARRIERS: Final = frozenset(
         "image_embeds",
         "input_image",
         "video_url",
+        "video",
+        "input_video",
         "audio_url",
+        "audio",
+        "audio_embeds",
         "input_audio",
+        "prompt_embeds",
+        "document_url",
         "file",
     )
 )
 
+#: Names that are checked here, wherever they stand. Some servers match them in any case (Go's
+#: encoding/json does), so another spelling could undo the check.
+_CHECKED: Final = (
+    CARRIERS
+    | REFUSED.keys()
+    | frozenset(("model", "messages", "stream", "stream_options", "include_usage", "n", "tools"))
+    | frozenset(("max_tokens", "max_completion_tokens", "temperature", "detail"))
+    | frozenset(("role", "content", "type", "text", "refusal", "url"))
+)
+
+
+def check_spelling(names: Iterable[str], path: str = "") -> None:
+    """Raise BadRequest for a checked name in another case; `path` ends before the name."""
+    for name in names:
+        folded = name.casefold()
+        if folded != name and folded in _CHECKED:
+            raise BadRequest(
+                f"Unknown parameter: '{path}{name}'. Did you mean '{folded}'?",
+                param=f"{path}{name}",
+                code="unknown_parameter",
+            )
+
+
+def stray_carrier(value: Mapping[str, Any], kind: str, allowed: frozenset[str]) -> str | None:
+    """A key that carries media though the object's `kind` does not."""
+    return next(
+        (
+            key
+            for key in value
+            if key in CARRIERS
+            and key != kind
+            and (key not in allowed or key in PARTS)
+            and value[key] is not None
+        ),
+        None,
+    )
+
 
 def refuse_parameters(fields: Mapping[str, Any], allowed: frozenset[str]) -> None:
     """Raise BadRequest for the first parameter that the plan does not allow."""
-    for name in REFUSED.keys() & fields.keys():
-        harmless, why = REFUSED[name]
-        value = fields[name]
+    for name, (harmless, why) in REFUSED.items():
+        value = fields.get(name)
         if value is None or name in allowed or harmless(value):
             continue
         raise BadRequest(
@@ -94,6 +149,7 @@ def _check_tools(tools: Any) -> None:
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
             raise wrong_type(f"tools[{index}]", "an object", tool)
+        check_spelling(tool, f"tools[{index}].")
         if tool.get("type") not in CLIENT_TOOLS:
             raise BadRequest(
                 f"tools[{index}].type must be one of {_quoted(CLIENT_TOOLS)}: tools that the "

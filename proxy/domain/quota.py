@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -35,10 +36,7 @@ class State:
 
     @property
     def name(self) -> str:
-        limit = self.bound.limit
-        span = "" if limit.window == "total" else f"/{limit.window}"
-        on = "" if limit.model == "*" else f" on {limit.model}"
-        return f"{format_amount(self.amount, limit.unit)} {limit.unit}{span}{on}"
+        return str(replace(self.bound.limit, amount=self.amount))
 
 
 def stamp_of(window: str, now: int) -> int:
@@ -84,11 +82,11 @@ class _Failure:
 
 def _failure(state: State, asked: int, now: int) -> _Failure:
     limit = state.bound.limit
-    if asked > state.amount:
+    if asked > state.amount or not state.amount:
         return _Failure(state, asked, None, quota=False)
     if limit.window == "minute":
-        over = state.used + asked - state.amount
-        return _Failure(state, asked, -(-over * MINUTE // state.amount), quota=False)
+        over = state.used + state.reserved + asked - state.amount
+        return _Failure(state, asked, max(1, -(-over * MINUTE // state.amount)), quota=False)
     if state.used + asked > state.amount:
         end = window_end(limit.window, now)
         return _Failure(state, asked, None if end is None else end - now, quota=True)
@@ -97,23 +95,25 @@ def _failure(state: State, asked: int, now: int) -> _Failure:
 
 def failures(states: Iterable[State], asked: Amounts) -> list[State]:
     """The limits that have no room for what is asked."""
-    return [
-        state
-        for state in states
-        if state.used + state.reserved + asked.of(state.bound.limit.unit) > state.amount
-    ]
+    return [state for state in states if _over(state, asked) > 0]
+
+
+def _over(state: State, asked: Amounts) -> int:
+    return state.used + state.reserved + asked.of(state.bound.limit.unit) - state.amount
 
 
 def refusal(states: Sequence[State], asked: Amounts, now: int, support: str) -> LimitExceeded:
-    """The 429 for limits without room; `now` in ms.
+    """The 429 for limits without room, of at least one; `now` in ms.
 
     Not to be retried: a request larger than a limit, and a budget that is spent.
     """
-    failed = [_failure(s, asked.of(s.bound.limit.unit), now) for s in failures(states, asked)]
+    # A bucket's level has fractions, which the figures have not: it may lack less than one.
+    short = failures(states, asked) or [max(states, key=lambda s: _over(s, asked))]
+    failed = [_failure(s, asked.of(s.bound.limit.unit), now) for s in short]
     never = [f for f in failed if f.wait is None and not f.quota]
     spent = [f for f in failed if f.quota]
-    worst = (never or spent or failed)[0]
-    headers = limit_headers(states, asked, now)
+    worst = max(never or spent or failed, key=_patience)
+    headers = limit_headers(states, None, now)
     if never or spent:
         headers["x-should-retry"] = "false"
     if all(f.wait is not None for f in failed):
@@ -127,6 +127,10 @@ def refusal(states: Sequence[State], asked: Amounts, now: int, support: str) -> 
         code="insufficient_quota" if quota else "rate_limit_exceeded",
         headers=headers,
     )
+
+
+def _patience(failure: _Failure) -> float:
+    return math.inf if failure.wait is None else failure.wait
 
 
 def _kind(state: State) -> str:
@@ -158,36 +162,39 @@ def _advice(failure: _Failure, now: int) -> str:
         return "It can never fit: ask for fewer tokens (max_tokens), choices or images."
     if failure.wait is None:
         return "It does not reset; ask for more."
-    if failure.wait == _SOON and not failure.quota:
-        return "Try again when they have ended."
     if failure.state.bound.limit.window == "minute":
         return f"There is room in {duration(failure.wait)}."
+    if not failure.quota:
+        return "Try again when they have ended."
     when = datetime.fromtimestamp((now + failure.wait) / 1000, UTC)
     return f"It resets at {when:%Y-%m-%dT%H:%M:%SZ}, in {duration(failure.wait)}."
 
 
 def limit_headers(states: Iterable[State], asked: Amounts | None, now: int) -> dict[str, str]:
-    """`x-ratelimit-*` of the request and of the token limit with the smallest share left."""
+    """`x-ratelimit-*` of the request and of the token limit with the smallest share left.
+
+    `asked` is what was reserved since the states were read, if anything was.
+    """
     headers: dict[str, str] = {}
     for kind in ("requests", "tokens"):
-        tightest: tuple[float, State, int] | None = None
-        for state in states:
-            unit = state.bound.limit.unit
-            if not unit.endswith(kind):
-                continue
-            fits = state not in failures([state], asked) if asked else True
-            left = max(0, state.remaining - (asked.of(unit) if asked and fits else 0))
-            share = left / state.amount if state.amount else 0.0
-            if tightest is None or share < tightest[0]:
-                tightest = (share, state, left)
-        if tightest is None:
+        after = [_after(s, asked) for s in states if s.bound.limit.unit.endswith(kind)]
+        if not after:
             continue
-        _, state, left = tightest
+        state = min(after, key=_share)
         headers[f"x-ratelimit-limit-{kind}"] = str(state.amount)
-        headers[f"x-ratelimit-remaining-{kind}"] = str(left)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(state.remaining)
         if (end := resets_at(state, now)) is not None:
             headers[f"x-ratelimit-reset-{kind}"] = duration(end - now)
     return headers
+
+
+def _after(state: State, asked: Amounts | None) -> State:
+    more = asked.of(state.bound.limit.unit) if asked else 0
+    return replace(state, used=state.used + more)
+
+
+def _share(state: State) -> float:
+    return state.remaining / state.amount if state.amount else 0.0
 
 
 def duration(ms: int) -> str:

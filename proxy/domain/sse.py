@@ -16,7 +16,7 @@ DONE: Final = b"[DONE]"
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A CR at the very end may be half of a CRLF: it ends an event only once more is known.
-_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n)(?!\Z))(?:\r\n|\n|\r(?!\Z))")
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\Z))")
 
 
 class EventTooLarge(Exception):
@@ -32,19 +32,23 @@ class EventSplitter:
     __slots__ = ("_held", "_seen")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
         self._seen = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The events that `data` completes; raises EventTooLarge."""
-        buffer = self._held + data if self._held else data
+        """The events that `data` completes. Raises EventTooLarge, and is of no use after."""
+        buffer: bytes | bytearray = data
+        if self._held:
+            self._held += data
+            buffer = self._held
         events: list[bytes] = []
         start, search = 0, self._seen
         while (match := _BLANK.search(buffer, search)) is not None:
-            events.append(buffer[start : match.end()])
+            events.append(bytes(buffer[start : match.end()]))
             start = search = match.end()
-        self._held = buffer[start:] if start else buffer
-        if len(self._held) > LARGEST_EVENT:
+        if start or buffer is data:
+            self._held = bytearray(buffer[start:])
+        if max(len(self._held), *map(len, events), 0) > LARGEST_EVENT:
             raise EventTooLarge
         # An end is at most four bytes, so three of the old ones may belong to it.
         self._seen = max(len(self._held) - 3, 0)
@@ -57,7 +61,7 @@ class EventSplitter:
 
     def rest(self) -> bytes:
         """What is left when the stream has ended."""
-        held, self._held, self._seen = self._held, b"", 0
+        held, self._held, self._seen = bytes(self._held), bytearray(), 0
         return held
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum
 from typing import Any, Final
 
-from proxy.domain.limits import LARGEST
-
 MILLION: Final = 1_000_000
+
+#: More tokens than any request has: what claims more is not believed. Their cost, too, is exact
+#: in the ledger's doubles.
+MOST_TOKENS: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,9 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the meter knows at the end. `delivered` is our own count of the output."""
+    """What the meter knows. `delivered` is our own count of the output since `usage` was told:
+    of all of it, where none was.
+    """
 
     phase: Phase
     usage: Usage | None
@@ -143,18 +147,17 @@ class Outcome:
 
 
 def charge(estimate: Estimate, outcome: Outcome) -> Charge:
-    """The upstream's own figures where they came, else our count of what was delivered."""
+    """The upstream's own figures where they came, and our count of what was delivered after."""
     reserved = estimate.amounts
     if outcome.phase is Phase.NOT_CALLED:
         return Charge(Amounts(0, 0, 0, 0, 0), 0, 0, "estimated")
     if outcome.phase is Phase.REFUSED:
         return Charge(Amounts(reserved.requests, 0, 0, 0, 0), 0, 0, "estimated")
-    usage = outcome.usage
-    source = "upstream"
-    if usage is None:
-        output = reserved.output if outcome.hidden else min(outcome.delivered, reserved.output)
-        usage = Usage(reserved.input, output, image=estimate.image)
-        source = "estimated"
+    usage = outcome.usage or Usage(reserved.input, 0, image=estimate.image)
+    room = max(0, reserved.output - usage.output)
+    unseen = outcome.hidden and outcome.usage is None
+    later = room if unseen else min(outcome.delivered, room)
+    usage = replace(usage, output=usage.output + later)
     amounts = Amounts(
         requests=reserved.requests,
         input=usage.input,
@@ -162,6 +165,7 @@ def charge(estimate: Estimate, outcome: Outcome) -> Charge:
         images=reserved.images,
         usd=estimate.price.cost(usage),
     )
+    source = "upstream" if outcome.usage else "estimated"
     return Charge(amounts, usage.cached, _image_tokens(estimate, usage), source)
 
 
@@ -174,12 +178,16 @@ def _image_tokens(estimate: Estimate, usage: Usage) -> int:
 
 
 def read_usage(found: Any) -> Usage | None:
-    """An OpenAI usage object, or None where it cannot be believed."""
+    """An OpenAI usage object, or None where it cannot be believed.
+
+    Gemini and xAI leave reasoning out of `completion_tokens` but not out of `total_tokens`.
+    """
     if not isinstance(found, Mapping):
         return None
     input, output = _count(found, "prompt_tokens"), _count(found, "completion_tokens")
     if input is None or output is None:
         return None
+    output = max(output, (_count(found, "total_tokens") or 0) - input)
     details = found.get("prompt_tokens_details")
     details = details if isinstance(details, Mapping) else {}
     cached = min(_count(details, "cached_tokens") or 0, input)
@@ -189,6 +197,6 @@ def read_usage(found: Any) -> Usage | None:
 
 def _count(found: Mapping[str, Any], name: str) -> int | None:
     value = found.get(name)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
         return value
     return None

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamRefused
+from proxy.domain.errors import INVALID_REQUEST, GatewayError, UpstreamFailed, UpstreamRefused
 
 #: An error's body is read up to here; what is longer is no error message.
 LARGEST_ERROR: Final = 64 * 1024
@@ -26,6 +26,12 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayE
     return UpstreamRefused(status, _envelope(status, body), headers=waiting)
 
 
+#: Type and code where the upstream's answer says neither.
+_KINDS: Final[Mapping[int, tuple[str, str | None]]] = {
+    413: (INVALID_REQUEST, "request_too_large"),
+    429: ("requests", "rate_limit_exceeded"),
+}
+
 _CREDENTIALS: Final = "The upstream refused the gateway's credentials. Tell your platform team."
 _REDIRECT: Final = "The upstream redirects, which is not followed. Tell your platform team."
 _FAILED: Final = {
@@ -37,24 +43,32 @@ _FAILED: Final = {
 
 
 def _envelope(status: int, body: bytes) -> bytes:
-    """The body as it came where it is an OpenAI error with all four keys, else one made of it."""
-    error = _error_in(body)
-    if error.keys() >= {"message", "type", "param", "code"}:
-        return body
-    message = error.get("message")
-    full = {
-        "message": message if isinstance(message, str) else f"The upstream answered {status}.",
-        "type": "invalid_request_error",
+    """The body as it came where it is an OpenAI error with all four keys, else one made of it.
+
+    vLLM has had the keys at the top; Ollama and others send a mere text as the error.
+    """
+    answer = _object(body)
+    error = answer.get("error", answer)
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        error = {}
+    type, code = _KINDS.get(status, (INVALID_REQUEST, None))
+    made = {
+        "message": f"The upstream answered {status}.",
+        "type": type,
         "param": None,
-        "code": None,
+        "code": code,
     }
-    return msgspec.json.encode({"error": {**full, **error, "message": full["message"]}})
+    if error is not answer and error.keys() >= made.keys():
+        return body
+    said = {name: error[name] for name in made if isinstance(error.get(name), str)}
+    return msgspec.json.encode({"error": {**made, **said}})
 
 
-def _error_in(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Any]:
     try:
         answer = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return error if isinstance(error, dict) else {}
+    return answer if isinstance(answer, dict) else {}

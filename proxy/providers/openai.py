@@ -13,6 +13,7 @@ from proxy.domain.routing import Target
 PATH = "/chat/completions"
 
 _encode = msgspec.json.encode
+_decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
 def headers(api_key: str | None) -> dict[str, str]:
@@ -37,7 +38,7 @@ def encode(request: ChatRequest, target: Target, output_param: str) -> bytes:
     return _encode(fields)
 
 
-def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     raw = fields.get("stream_options")
-    options = msgspec.json.decode(raw) if raw is not None else None
-    return options if isinstance(options, dict) else {}
+    options = None if raw is None else _decode_options(raw)
+    return options or {}

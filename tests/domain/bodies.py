@@ -1,0 +1,56 @@
+"""Requests to begin from, and how they are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.domain.chat import ChatRequest, parse_chat
+from proxy.domain.errors import BadRequest
+
+NOTHING: frozenset[str] = frozenset()
+
+IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+TEXT: dict[str, Any] = {"type": "text", "text": "What is in this image?"}
+VISION: dict[str, Any] = {
+    "model": "gpt-4o",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [IMAGE, TEXT]},
+    ],
+    "stream": True,
+    "max_tokens": 1000,
+}
+
+
+def hello(**more: Any) -> dict[str, Any]:
+    """A request of text alone, with `more` fields."""
+    return {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], **more}
+
+
+def asks(*parts: Any, **more: Any) -> dict[str, Any]:
+    """A request of one message with these content parts."""
+    return hello(**{"messages": [{"role": "user", "content": list(parts)}], **more})
+
+
+def raw(field: str) -> bytes:
+    """A request with one more field, written as given."""
+    return json.dumps(hello()).encode()[:-1] + b", " + field.encode() + b"}"
+
+
+def parse(body: Any, allowed: frozenset[str] = NOTHING) -> ChatRequest:
+    return parse_chat(body if isinstance(body, bytes) else json.dumps(body).encode(), allowed)
+
+
+def refused(body: Any, allowed: frozenset[str] = NOTHING) -> BadRequest:
+    """The refusal of a body; fails where it is not refused, or not as a client relies on it."""
+    with pytest.raises(BadRequest) as caught:
+        parse(body, allowed)
+    error = caught.value
+    assert error.status == 400
+    assert error.envelope()["error"].keys() == {"message", "type", "param", "code"}
+    assert error.type == "invalid_request_error"
+    assert len(error.message) < 500
+    return error

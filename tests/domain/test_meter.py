@@ -1,0 +1,202 @@
+"""The meter, by transcripts of what came in and what went out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.domain.sse import LARGEST_EVENT, EventTooLarge
+from proxy.domain.usage import Outcome, Phase, Usage
+from tests.domain.streams import (
+    DONE,
+    LIES,
+    USAGE,
+    chunk,
+    event,
+    meter,
+    stream,
+    through,
+    usage_chunk,
+)
+
+HELLO = [chunk(""), chunk("Hello"), chunk()]
+
+
+def test_the_usage_event_is_withheld() -> None:
+    """A client that did not ask gets all but the event that the gateway asked for."""
+    metered = meter()
+    assert through(metered, [stream(*HELLO, usage_chunk())]) == stream(*HELLO)
+    assert metered.outcome() == Outcome(Phase.COMPLETE, Usage(12, 3), 0)
+
+
+def test_the_usage_event_reaches_who_asked() -> None:
+    """A client that asked for usage gets every byte."""
+    sent = stream(*HELLO, usage_chunk())
+    metered = meter(usage_wanted=True)
+    assert through(metered, [sent]) == sent
+    assert metered.outcome().usage == Usage(12, 3)
+
+
+@pytest.mark.parametrize("lie", [lie for lie in LIES if lie is not None])
+def test_a_lying_usage_is_withheld_and_not_believed(lie: Any) -> None:
+    """A usage event that cannot be believed is kept from the client too, and our count stands."""
+    metered = meter()
+    assert through(metered, [stream(*HELLO, usage_chunk(lie))]) == stream(*HELLO)
+    assert metered.outcome() == Outcome(Phase.COMPLETE, None, 5)
+
+
+def test_null_usage_passes() -> None:
+    """`usage: null`, also beside empty choices, is no usage event."""
+    sent = stream({"choices": [], "usage": None}, chunk("Hi", usage=None))
+    assert through(meter(), [sent]) == sent
+
+
+def test_azures_first_chunk_passes() -> None:
+    """Empty choices without usage are the provider's own business."""
+    sent = stream({"choices": [], "prompt_filter_results": []}, *HELLO)
+    assert through(meter(), [sent]) == sent
+
+
+def test_mistrals_usage_passes_in_the_finish_chunk() -> None:
+    """Usage beside a choice is read and passed on."""
+    sent = stream(*HELLO[:2], chunk(usage=USAGE))
+    metered = meter()
+    assert through(metered, [sent]) == sent
+    assert metered.outcome().usage == Usage(12, 3)
+
+
+def test_groqs_usage_is_found() -> None:
+    """Usage in x_groq counts, and a usage of the ordinary kind comes before it."""
+    metered = meter()
+    sent = stream(*HELLO[:2], chunk(x_groq={"id": "x", "usage": USAGE}))
+    assert through(metered, [sent]) == sent
+    assert metered.outcome().usage == Usage(12, 3)
+    both = meter()
+    through(both, [stream(chunk(usage=USAGE, x_groq={"usage": {**USAGE, "completion_tokens": 9}}))])
+    assert both.outcome().usage == Usage(12, 3)
+
+
+def test_running_totals_are_not_summed() -> None:
+    """Of a usage in every chunk, as vLLM and Gemini send it, the last non-null one counts."""
+    totals = [{"prompt_tokens": 12, "completion_tokens": n} for n in (1, 2, 5)]
+    metered = meter()
+    sent = stream(*(chunk("x", usage=total) for total in totals), chunk(usage=None))
+    assert through(metered, [sent]) == sent
+    assert metered.outcome() == Outcome(Phase.COMPLETE, Usage(12, 5), 0)
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        b"data: [DONE]\n\n",
+        b"data:[DONE]\n\n",
+        b"data: [DONE] \r\n\r\n",
+        b"data: [DONE]\r\r",
+        b"event: done\ndata: [DONE]\n\n",
+        b"data: [DONE]\n",
+        b"data: [DONE]",
+        b"\xef\xbb\xbfdata: [DONE]\n\n",
+    ],
+)
+def test_the_end_mark_in_its_forms(mark: bytes) -> None:
+    """The end mark is known however it is written, and passes."""
+    metered = meter()
+    assert through(metered, [mark]) == mark
+    assert metered.complete
+    assert metered.outcome().phase is Phase.COMPLETE
+
+
+@pytest.mark.parametrize(
+    "mark", [b": [DONE]\n\n", b"[DONE]\n\n", b'data: "[DONE]"\n\n', event(chunk("[DONE]"))]
+)
+def test_what_only_quotes_the_end_mark(mark: bytes) -> None:
+    """A comment or a text with [DONE] in it does not end a stream."""
+    metered = meter()
+    assert through(metered, [mark]) == mark
+    assert not metered.complete
+
+
+def test_no_end_mark_is_not_complete() -> None:
+    """A stream that just stops is not complete, even with its usage."""
+    metered = meter()
+    through(metered, [event(chunk("Hi")), event(usage_chunk())])
+    assert not metered.complete
+    assert metered.outcome() == Outcome(Phase.STREAMING, Usage(12, 3), 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [({"message": "x"}, True), ("x", True), (None, False), ({}, False)],
+)
+def test_an_error_event_is_noticed(error: Any, sent: bool) -> None:
+    """An error event passes, and is told; a null error is none."""
+    metered = meter()
+    data = event({"error": error, "choices": []})
+    assert metered.feed(data) == data
+    assert metered.error_sent is sent
+
+
+def test_an_error_with_usage_is_not_withheld() -> None:
+    """An error reaches the client also where it carries the usage, which counts."""
+    metered = meter()
+    data = event(usage_chunk(error={"message": "x"}))
+    assert metered.feed(data) == data
+    assert metered.error_sent
+    assert metered.outcome().usage == Usage(12, 3)
+
+
+def test_events_come_out_with_their_last_byte() -> None:
+    """What is whole goes out at once; the start of the next event is held until it is."""
+    metered = meter()
+    first, second = event(chunk("a")), event(chunk("b"))
+    assert metered.feed(first + second[:10]) == first
+    assert metered.feed(second[10:-1]) == b""
+    assert metered.feed(second[-1:]) == second
+
+
+def test_a_half_event_at_the_end_passes_and_is_counted() -> None:
+    """An event without its end goes to the client when the stream is over."""
+    metered = meter()
+    half = event(chunk("abc")).rstrip()
+    assert metered.feed(half) == b""
+    assert metered.outcome().delivered == 0
+    assert metered.rest() == half
+    assert metered.outcome().delivered == 3
+    assert metered.rest() == b""
+
+
+def test_a_half_usage_event_at_the_end_is_withheld() -> None:
+    """The usage event is withheld also where the stream ends without its blank line."""
+    metered = meter()
+    assert through(metered, [event(usage_chunk()).rstrip()]) == b""
+    assert metered.outcome().usage == Usage(12, 3)
+
+
+def test_too_large_an_event_raises() -> None:
+    """An event over 8 MiB is a fault, in one read or in several, whole or not."""
+    text = "y" * LARGEST_EVENT
+    with pytest.raises(EventTooLarge):
+        meter().feed(event(chunk(text)))
+    with pytest.raises(EventTooLarge):
+        meter().feed(b"data: " + text.encode())
+    metered = meter()
+    metered.feed(b"data: " + text.encode()[:-6])
+    with pytest.raises(EventTooLarge):
+        metered.feed(b"y")
+
+
+def test_the_phases() -> None:
+    """The phase tells how far a request came."""
+    metered = meter(hidden_output=True)
+    assert metered.outcome() == Outcome(Phase.NOT_CALLED, None, 0, hidden=True)
+    metered.called()
+    assert metered.outcome().phase is Phase.CALLED
+    metered.feed(event(chunk("x")))
+    assert metered.outcome().phase is Phase.STREAMING
+    metered.feed(DONE)
+    assert metered.outcome() == Outcome(Phase.COMPLETE, None, 1, hidden=True)
+    other = meter()
+    other.called()
+    other.refused()
+    assert other.outcome() == Outcome(Phase.REFUSED, None, 0)

@@ -1,0 +1,165 @@
+"""Counting what was delivered, for when no usage comes, and answers without a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from proxy.domain import meter as module
+from proxy.domain.meter import StreamMeter
+from proxy.domain.tokenizer import tokenizer_for
+from proxy.domain.usage import Outcome, Phase, Usage
+from tests.domain.streams import (
+    USAGE,
+    chunk,
+    event,
+    meter,
+)
+
+
+def test_what_comes_after_the_usage_is_counted() -> None:
+    """A stream that breaks off after an early usage has its later text counted by us."""
+    metered = meter()
+    metered.feed(event(chunk("abc", usage={"prompt_tokens": 12, "completion_tokens": 1})))
+    metered.feed(event(chunk("defg")) + event(chunk("h")))
+    assert metered.outcome() == Outcome(Phase.STREAMING, Usage(12, 1), 5)
+
+
+def test_text_of_one_read_with_the_usage() -> None:
+    """What came before the usage in the same read is the usage's, what came after is ours."""
+    metered = meter()
+    early = chunk(usage={"prompt_tokens": 12, "completion_tokens": 1})
+    metered.feed(b"".join(map(event, [chunk("abc"), early, chunk("de")])))
+    assert metered.outcome().delivered == 2
+
+
+@pytest.mark.parametrize(
+    ("delta", "count"),
+    [
+        ({"role": "assistant", "content": ""}, 0),
+        ({"role": "assistant", "content": "Hello"}, 5),
+        ({"content": "café"}, 5),
+        ({"content": None, "refusal": "No."}, 3),
+        ({"reasoning_content": "Hmm"}, 3),
+        ({"reasoning": "Hmm", "content": "x"}, 4),
+        ({"content": [{"type": "text", "text": "Hi"}]}, 2),
+        ({"function_call": {"name": "f", "arguments": "{}"}}, 3),
+        (
+            {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {}}]},
+            0,
+        ),
+        ({"tool_calls": [{"function": {"name": "get", "arguments": '{"a":1}'}}]}, 10),
+        (5, 0),
+        (None, 0),
+        ({"content": 5, "x": [None, True, 1.5]}, 0),
+    ],
+)
+def test_delivered_text(delta: Any, count: int) -> None:
+    """All that was generated is counted: content, refusals, reasoning, calls of tools."""
+    metered = meter()
+    metered.feed(event({"choices": [{"index": 0, "delta": delta}]}))
+    assert metered.outcome().delivered == count
+
+
+def test_choices_do_not_run_together() -> None:
+    """Texts of several choices are counted each on its own, as they are billed."""
+    seen: list[list[str]] = []
+
+    def count(texts: Sequence[str]) -> int:
+        seen.append(list(texts))
+        return len(texts)
+
+    metered = StreamMeter(count, usage_wanted=False)
+    for text in ("a", "b"):
+        for index in (0, 1):
+            metered.feed(event(chunk(text, index=index)))
+    metered.outcome()
+    assert seen == [["ab", "ab"]]
+
+
+def test_a_text_in_parts_is_counted_in_order() -> None:
+    """The parts of one content are joined as they stand, for they are one text."""
+    seen: list[str] = []
+
+    def count(texts: Sequence[str]) -> int:
+        seen.extend(texts)
+        return 0
+
+    metered = StreamMeter(count, usage_wanted=False)
+    parts = [{"type": "text", "text": "a", "more": {"x": "b", "y": ["c"]}}, "d"]
+    metered.feed(event({"choices": [{"delta": {"content": parts}}]}))
+    metered.outcome()
+    assert seen == ["abcd"]
+
+
+def test_pieces_of_a_word_are_counted_joined() -> None:
+    """A text in many deltas is counted as the text that it is, not delta by delta."""
+    metered = StreamMeter(tokenizer_for("gpt-4o"), usage_wanted=False)
+    for piece in "internationalization":
+        metered.feed(event(chunk(piece)))
+    assert metered.outcome().delivered == tokenizer_for("gpt-4o")(["internationalization"])
+
+
+@pytest.mark.parametrize("tail", [b"", b"x"], ids=["whole events", "split events"])
+def test_long_streams_are_counted_in_batches(tail: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept for counting is let go every so many bytes, whichever way it came."""
+    counted: list[int] = []
+
+    def count(texts: Sequence[str]) -> int:
+        counted.append(sum(map(len, texts)))
+        return counted[-1]
+
+    monkeypatch.setattr(module, "_BATCH", 1000)
+    metered = StreamMeter(count, usage_wanted=False)
+    data = event(chunk("y" * 50))
+    metered.feed(tail)
+    for _ in range(100):
+        metered.feed(data)
+    assert len(counted) > 10
+    assert metered.outcome().delivered == sum(counted)
+    # The first event begins with the tail where there is one, and so is none.
+    assert sum(counted) == 5000 - (50 if tail else 0)
+    assert max(counted) < 1000
+
+
+def test_a_deep_answer_is_no_danger() -> None:
+    """An event nested beyond what can be decoded passes, and one just within is counted."""
+    for depth in (300, 100_000):
+        nest = "[" * depth + '"abc"' + "]" * depth
+        data = event('{"choices":[{"delta":{"content":' + nest + "}}]}")
+        metered = meter()
+        assert metered.feed(data) == data
+        assert metered.outcome().delivered == (3 if depth == 300 else 0)
+
+
+def test_a_whole_answer() -> None:
+    """An answer without a stream tells its usage and is complete."""
+    metered = meter()
+    body = json.dumps({"choices": [{"message": {"content": "Hello"}}], "usage": USAGE}).encode()
+    assert metered.whole(body)
+    assert metered.complete
+    assert metered.outcome() == Outcome(Phase.COMPLETE, Usage(12, 3), 0)
+
+
+def test_a_whole_answer_without_usage() -> None:
+    """Every choice of a whole answer is counted where no usage comes."""
+    choices = [
+        {"message": {"role": "assistant", "content": "Hello"}},
+        {"message": {"content": None, "refusal": "No"}},
+        {"message": {"tool_calls": [{"id": "x", "function": {"name": "f", "arguments": "{}"}}]}},
+    ]
+    metered = meter()
+    assert metered.whole(json.dumps({"choices": choices, "usage": None}).encode())
+    assert metered.outcome() == Outcome(Phase.COMPLETE, None, 10)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"\xff", b"[" * 100_000, b"null"])
+def test_what_is_no_answer(body: bytes) -> None:
+    """A body that is no JSON object is not an answer, and completes nothing."""
+    metered = meter()
+    metered.called()
+    assert not metered.whole(body)
+    assert metered.outcome().phase is Phase.STREAMING

@@ -1,0 +1,106 @@
+"""What an upstream's refusal becomes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.domain.errors import UpstreamFailed, UpstreamRefused
+from proxy.providers.answers import refusal_of
+
+FULL = {"message": "No.", "type": "invalid_request_error", "param": "messages", "code": None}
+
+
+def refused(status: int, body: Any, headers: dict[str, str] | None = None) -> UpstreamRefused:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    error = refusal_of(status, headers or {}, data)
+    assert isinstance(error, UpstreamRefused)
+    assert error.status == status
+    return error
+
+
+def told(status: int, body: Any) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(refused(status, body).body)["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return error
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 415, 422, 429])
+def test_the_clients_own_doing_passes(status: int) -> None:
+    """What the client can mend reaches it byte for byte."""
+    body = json.dumps({"error": {**FULL, "more": 10**30}, "id": 1}, indent=3).encode()
+    assert refused(status, body).body == body
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        ({"error": {"message": "No.", "code": "x"}}, "No.", "x"),
+        ({"error": {"message": "No.", "code": 400}}, "No.", None),
+        ({"error": "model not found"}, "model not found", None),
+        ({"object": "error", **FULL, "code": 400}, "No.", None),
+        ({"object": "error", **FULL, "type": 10**30}, "No.", None),
+        ({"error": {"message": {"detail": []}, "code": "x"}}, "The upstream answered 400.", "x"),
+        ({"error": None}, "The upstream answered 400.", None),
+        ({"error": ["x"]}, "The upstream answered 400.", None),
+        ({}, "The upstream answered 400.", None),
+        ([], "The upstream answered 400.", None),
+        (b"", "The upstream answered 400.", None),
+        (b"<html>", "The upstream answered 400.", None),
+        (b"\xff\xfe", "The upstream answered 400.", None),
+        (b"[" * 100_000, "The upstream answered 400.", None),
+        (b'{"error":{"message":"cut o', "The upstream answered 400.", None),
+    ],
+)
+def test_other_shapes_become_the_envelope(body: Any, message: str, code: str | None) -> None:
+    """A refusal in another shape, or in none, becomes an envelope with all four keys."""
+    error = told(400, body)
+    assert (error["message"], error["code"]) == (message, code)
+    assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("status", "type", "code"),
+    [
+        (429, "requests", "rate_limit_exceeded"),
+        (413, "invalid_request_error", "request_too_large"),
+        (404, "invalid_request_error", None),
+    ],
+)
+def test_the_status_tells_what_the_body_does_not(status: int, type: str, code: str | None) -> None:
+    """Without a body the type and code are those of the status."""
+    error = told(status, b"")
+    assert (error["type"], error["code"]) == (type, code)
+
+
+def test_how_long_to_wait_passes() -> None:
+    """The headers that SDKs wait by pass, and no others."""
+    given = {"retry-after": "3", "retry-after-ms": "2500", "x-should-retry": "true"}
+    error = refused(429, {"error": FULL}, {**given, "set-cookie": "a", "openai-organization": "x"})
+    assert error.headers == given
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (401, "credentials"),
+        (403, "credentials"),
+        (402, "credit"),
+        (301, "redirects"),
+        (307, "redirects"),
+        (500, "answered 500"),
+        (503, "answered 503"),
+        (204, "answered 204"),
+        (418, "answered 418"),
+        (101, "answered 101"),
+    ],
+)
+def test_what_is_between_us_and_the_provider(status: int, word: str) -> None:
+    """The gateway's own trouble with a provider is a 502 that shows none of its words."""
+    error = refusal_of(status, {}, b'{"error":{"message":"key sk-secret is bad"}}')
+    assert isinstance(error, UpstreamFailed)
+    assert error.status == 502
+    assert word in error.message
+    assert "secret" not in json.dumps(error.envelope())
