@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from tests.gateway import Gateway, open_gateway
 from tests.scripted import ScriptedUpstream
 from tests.valkey import run_valkey
+
+settings.register_profile("fast", derandomize=True, deadline=None)
+settings.register_profile("deep", max_examples=2_000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 OpenGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 

@@ -82,15 +82,15 @@ class _Failure:
 
 def _failure(state: State, asked: int, now: int) -> _Failure:
     limit = state.bound.limit
-    if asked > state.amount or not state.amount:
-        return _Failure(state, asked, None, quota=False)
+    never = asked > state.amount or not state.amount
     if limit.window == "minute":
         over = state.used + state.reserved + asked - state.amount
-        return _Failure(state, asked, max(1, -(-over * MINUTE // state.amount)), quota=False)
-    if state.used + asked > state.amount:
+        wait = None if never else max(1, -(-over * MINUTE // state.amount))
+        return _Failure(state, asked, wait, quota=False)
+    if limit.unit != "concurrent" and state.used + asked > state.amount:
         end = window_end(limit.window, now)
-        return _Failure(state, asked, None if end is None else end - now, quota=True)
-    return _Failure(state, asked, _SOON, quota=False)
+        return _Failure(state, asked, None if never or end is None else end - now, quota=True)
+    return _Failure(state, asked, None if never else _SOON, quota=False)
 
 
 def failures(states: Iterable[State], asked: Amounts) -> list[State]:
@@ -99,7 +99,9 @@ def failures(states: Iterable[State], asked: Amounts) -> list[State]:
 
 
 def _over(state: State, asked: Amounts) -> int:
-    return state.used + state.reserved + asked.of(state.bound.limit.unit) - state.amount
+    more = asked.of(state.bound.limit.unit)
+    # What asks for nothing needs no room, however full it is: a text where images are spent.
+    return state.used + state.reserved + more - state.amount if more else -1
 
 
 def refusal(states: Sequence[State], asked: Amounts, now: int, support: str) -> LimitExceeded:
@@ -158,7 +160,7 @@ def _message(failure: _Failure, now: int, support: str) -> str:
 
 
 def _advice(failure: _Failure, now: int) -> str:
-    if failure.wait is None and not failure.quota:
+    if failure.asked > failure.state.amount:
         return "It can never fit: ask for fewer tokens (max_tokens), choices or images."
     if failure.wait is None:
         return "It does not reset; ask for more."

@@ -12,12 +12,12 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from proxy.access import Access, Plan, check_standing, open_access
 from proxy.domain.errors import StoreUnavailable, Unauthorized
 from proxy.domain.keys import digests, is_well_formed
-from proxy.store.client import Store, translated
+from proxy.store.client import Store, end_tasks, translated
 from proxy.store.layout import CHANGED, auth_key, key_field, records_key
 
 _FRESH: Final = 5.0  # seconds
@@ -39,6 +39,7 @@ class KeyRing:
         self._known: OrderedDict[str, tuple[Access, float]] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Access]] = {}
+        self._changes = 0  # told so far: what was read before one is not kept after it
         self._listener: asyncio.Task[None] | None = None
 
     async def authenticate(self, key: str) -> Access:
@@ -71,6 +72,7 @@ class KeyRing:
 
     def forget(self, team: str) -> None:
         """Drop what is known of a team, and every unknown key: one may have been made."""
+        self._changes += 1
         self._unknown.clear()
         for digest in [d for d, (a, _) in self._known.items() if a.team.name == team]:
             del self._known[digest]
@@ -80,8 +82,7 @@ class KeyRing:
 
     async def stop(self) -> None:
         if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+            await end_tasks(self._listener)
 
     def _cached(self, digest: str) -> Access | None:
         now = time.monotonic()
@@ -106,6 +107,7 @@ class KeyRing:
             task.exception()  # each waiter raises it; nobody waiting is no error
 
     async def _load(self, candidates: list[str]) -> Access:
+        before = self._changes
         async with translated():
             found = await self._store.redis.mget([auth_key(digest) for digest in candidates])
         for digest, value in zip(candidates, found, strict=True):
@@ -115,9 +117,11 @@ class KeyRing:
             team_blob, key_blob = await self._records(team, key_id)
             if team_blob and key_blob:
                 access = open_access(digest, team_blob, key_blob, self._plans)
-                _remember(self._known, candidates[0], (access, time.monotonic()))
+                if before == self._changes:
+                    _remember(self._known, candidates[0], (access, time.monotonic()))
                 return access
-        _remember(self._unknown, candidates[0], time.monotonic())
+        if before == self._changes:
+            _remember(self._unknown, candidates[0], time.monotonic())
         raise Unauthorized(_WRONG)
 
     async def _records(self, team: str, key_id: str) -> tuple[bytes, bytes]:
@@ -134,15 +138,25 @@ class KeyRing:
     async def _hear(self) -> None:
         async with translated(), self._store.redis.pubsub() as channel:
             await channel.subscribe(CHANGED)
-            # What changed while nobody listened is not told again.
+            asked = False
+            while True:
+                message = await channel.get_message(timeout=_QUIET)
+                if message is not None:
+                    self._heard(message)
+                elif asked:
+                    return  # a connection that died in silence: make a new one
+                else:
+                    await channel.ping()
+                asked = message is None
+
+    def _heard(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "message":
+            self.forget(message["data"].decode())
+        elif message["type"] == "subscribe":
+            # Connected, maybe again: what changed while nobody listened is not told again.
+            self._changes += 1
             self._known.clear()
             self._unknown.clear()
-            while True:
-                message = await channel.get_message(ignore_subscribe_messages=True, timeout=_QUIET)
-                if message is not None:
-                    self.forget(message["data"].decode())
-                else:
-                    await channel.ping()  # a connection that died in silence fails here
 
 
 def _remember(entries: OrderedDict[str, T], digest: str, value: T) -> None:

@@ -13,9 +13,9 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 from proxy.access import Access
@@ -23,54 +23,47 @@ from proxy.domain.errors import GatewayError, LimitExceeded, StoreUnavailable, U
 from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State, failures, refusal
-from proxy.domain.usage import Amounts, Charge, Estimate, charge
-from proxy.store.client import Argument, Store
+from proxy.domain.usage import Estimate
+from proxy.store.client import Argument, Store, end_tasks
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
+from proxy.store.lease import Lease as Lease  # its users find it here
+from proxy.store.lease import to_renew, to_reserve, to_settle
 
 LEASE: Final = 30.0  # seconds
 _BATCH: Final = 64
 _SWEEP_AT_ONCE: Final = 100
 _REOPENINGS: Final = 3
+_RETRY_FIRST: Final = 0.05  # seconds
+_RETRY_LAST: Final = 2.0
 
-
-@dataclass(slots=True, eq=False)
-class Lease:
-    """One live reservation.
-
-    `states` are the limits as they were just before it. `charge` is there once it is over.
-    `lost` is called with the reason when the store ends it: the stream must end too.
-    Where `drain` is set, it settles when that task is over, not when the block is left.
-    """
-
-    id: str
-    access: Access
-    model: str
-    provider: str
-    estimate: Estimate
-    meter: StreamMeter
-    states: tuple[State, ...]
-    now: int
-    observed: bool = False
-    charge: Charge | None = None
-    lost: Callable[[GatewayError], None] | None = None
-    drain: asyncio.Task[Any] | None = field(default=None, repr=False)
-
+_EXPIRED = "This API key has expired. Ask your platform team for a new one."
 
 #: Told of every lease that is over, with its charge set.
 Observer = Callable[[Lease], None]
 
 
 class Ledger:
-    """Reservations of this worker; the truth is in the store."""
+    """Reservations of this worker; the truth is in the store.
+
+    `lease` is how long, in seconds, a reservation outlives its worker; it is renewed three
+    times as often.
+    """
 
     def __init__(
-        self, store: Store, keyring: KeyRing, *, support: str = "", observer: Observer | None = None
+        self,
+        store: Store,
+        keyring: KeyRing,
+        *,
+        support: str = "",
+        observer: Observer | None = None,
+        lease: float = LEASE,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._support = support
         self._observer = observer
+        self._seconds = lease
         self._live: dict[str, Lease] = {}
         self._ended: asyncio.Queue[Lease] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -87,7 +80,7 @@ class Ledger:
 
     @property
     def unsettled(self) -> int:
-        """Settlements that the store has not yet taken."""
+        """Settlements that wait for the store."""
         return self._ended.qsize()
 
     async def start(self) -> None:
@@ -104,9 +97,7 @@ class Ledger:
         """Wait for every settlement, at most `deadline` seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.settled(), deadline)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
 
     @asynccontextmanager
     async def reserve(
@@ -117,12 +108,16 @@ class Ledger:
         Raises LimitExceeded, Unauthorized or Forbidden where the store's records say so, and
         StoreUnavailable.
         """
-        lease_id = secrets.token_hex(12)
+        lease = Lease(secrets.token_hex(12), access, model, provider, estimate, meter)
         try:
-            lease = await self._reserve(lease_id, access, model, provider, estimate, meter)
-        except (StoreUnavailable, asyncio.CancelledError):
+            await self._reserve(lease)
+        except LimitExceeded:
+            raise
+        except BaseException:
             # It may have been made all the same, and nothing was used: give it back.
-            self._give_back(lease_id, access, model, provider, estimate, meter)
+            lease.made = False
+            lease.finish()
+            self._ended.put_nowait(lease)
             raise
         self._live[lease.id] = lease
         try:
@@ -133,42 +128,25 @@ class Ledger:
             else:
                 lease.drain.add_done_callback(lambda _: self._end(lease))
 
-    async def _reserve(
-        self,
-        lease_id: str,
-        access: Access,
-        model: str,
-        provider: str,
-        estimate: Estimate,
-        meter: StreamMeter,
-    ) -> Lease:
+    async def _reserve(self, lease: Lease) -> None:
+        keys = team_keys(lease.team)
         for _ in range(_REOPENINGS):
-            bounds = access.binding(model)
-            reply = await self._store.run(
-                "reserve",
-                team_keys(access.team.name),
-                *_reservation(lease_id, access, model, provider, estimate.amounts, bounds),
-            )
+            bounds = lease.access.binding(lease.model)
+            arguments = to_reserve(lease, self._seconds, bounds)
+            reply = await self._store.run("reserve", keys, *arguments)
             verdict = reply[0].decode()
             if verdict == "stale":
-                access = self._keyring.reopen(access, reply[1], reply[2])
+                lease.access = self._keyring.reopen(lease.access, reply[1], reply[2])
                 continue
-            if verdict in ("expired", "gone"):
-                raise Unauthorized("This API key has expired. Ask your platform team for a new one")
-            now, states = reply[1], _states(bounds, reply[2:])
+            if verdict == "expired":
+                raise Unauthorized(_EXPIRED)
+            if verdict == "gone":
+                raise StoreUnavailable("The gateway's store answered too late. Try again.")
+            lease.now, lease.states = reply[1], _states(bounds, reply[2:])
             if verdict == "refused":
-                raise refusal(states, estimate.amounts, now, self._support)
-            return Lease(
-                id=lease_id,
-                access=access,
-                model=model,
-                provider=provider,
-                estimate=estimate,
-                meter=meter,
-                states=states,
-                now=now,
-                observed=verdict == "observed",
-            )
+                raise refusal(lease.states, lease.estimate.amounts, lease.now, self._support)
+            lease.observed = verdict == "observed"
+            return
         raise StoreUnavailable("The key is being changed right now. Try again.")
 
     async def peek(self, team: str, bounds: tuple[Bound, ...]) -> tuple[int, tuple[State, ...]]:
@@ -187,65 +165,65 @@ class Ledger:
             return None
         return refusal(lease.states, lease.estimate.amounts, lease.now, self._support)
 
-    def _give_back(
-        self,
-        lease_id: str,
-        access: Access,
-        model: str,
-        provider: str,
-        estimate: Estimate,
-        meter: StreamMeter,
-    ) -> None:
-        lease = Lease(lease_id, access, model, provider, estimate, meter, (), 0)
-        lease.charge = charge(estimate, meter.outcome())
-        self._ended.put_nowait(lease)
-
     def _end(self, lease: Lease) -> None:
         self._live.pop(lease.id, None)
-        lease.charge = charge(lease.estimate, lease.meter.outcome())
+        lease.finish()
         self._ended.put_nowait(lease)
         if self._observer is not None:
             self._observer(lease)
 
     async def _settle_forever(self) -> None:
-        wait = 0.05
+        wait = _RETRY_FIRST
         while True:
             batch = [await self._ended.get()]
             while len(batch) < _BATCH and not self._ended.empty():
                 batch.append(self._ended.get_nowait())
-            while True:
-                try:
-                    await self._store.run_many("settle", [_settlement(lease) for lease in batch])
-                except StoreUnavailable:
-                    # A settlement charges at most once, so the batch may be sent again whole.
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 2, 2.0)
-                else:
-                    wait = 0.05
-                    break
+            # A settlement charges at most once, so it may be sent again.
+            again = await self._settle(batch)
+            for lease in again:
+                self._ended.put_nowait(lease)
             for _ in batch:
                 self._ended.task_done()
+            if len(again) < len(batch):
+                wait = _RETRY_FIRST
+            else:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _RETRY_LAST)
+
+    async def _settle(self, batch: list[Lease]) -> list[Lease]:
+        """Send settlements; those that the store did not take."""
+        calls = [(team_keys(lease.team), to_settle(lease)) for lease in batch]
+        try:
+            results = await self._store.run_many("settle", calls)
+        except StoreUnavailable:
+            return batch
+        pairs = zip(batch, results, strict=True)
+        return [lease for lease, result in pairs if isinstance(result, StoreUnavailable)]
 
     async def _renew_forever(self) -> None:
         while True:
-            await asyncio.sleep(LEASE / 3)
-            by_team = itertools.groupby(sorted(self._live.values(), key=_team_of), key=_team_of)
-            for team, leases in [(team, list(leases)) for team, leases in by_team]:
-                # The store being away is no reason to end a stream: it settles late.
-                with contextlib.suppress(StoreUnavailable):
+            await asyncio.sleep(self._seconds / 3)
+            by_team = attrgetter("team")
+            found = itertools.groupby(sorted(self._live.values(), key=by_team), key=by_team)
+            for team, leases in [(team, list(leases)) for team, leases in found]:
+                try:
                     await self._renew(team, leases)
+                except StoreUnavailable:
+                    for lease in leases:
+                        lease.missed = True
 
     async def _renew(self, team: str, leases: list[Lease]) -> None:
-        arguments: list[Argument] = []
+        arguments: list[Argument] = ["", int(self._seconds * 1000)]
         for lease in leases:
-            access = lease.access
-            so_far = charge(lease.estimate, lease.meter.outcome()).amounts
-            arguments += [lease.id, access.team_blob, access.key_blob, *_numbers(so_far)]
-        reply = await self._store.run("renew", team_keys(team), "", int(LEASE * 1000), *arguments)
+            arguments += to_renew(lease)
+        reply = await self._store.run("renew", team_keys(team), *arguments)
         for lease, word in zip(leases, reply, strict=True):
-            if word == b"gone":
-                _lose(lease, Unauthorized("The reservation of this request has run out."))
-            elif word == b"changed":
+            if word == b"gone" and not lease.missed:
+                lease.lose(Unauthorized("The reservation of this request has run out."))
+            elif word == b"expired":
+                lease.lose(Unauthorized(_EXPIRED))
+            elif word != b"live":
+                # The store having been away is no reason to end a stream: it settles late.
                 await self._look_again(lease)
 
     async def _look_again(self, lease: Lease) -> None:
@@ -254,59 +232,7 @@ class Ledger:
         except StoreUnavailable:
             return
         except GatewayError as error:
-            _lose(lease, error)
-
-
-def _lose(lease: Lease, reason: GatewayError) -> None:
-    if lease.lost is not None:
-        lease.lost(reason)
-
-
-def _team_of(lease: Lease) -> str:
-    return lease.access.team.name
-
-
-def _numbers(amounts: Amounts) -> tuple[int, ...]:
-    return amounts.requests, amounts.input, amounts.output, amounts.images, amounts.usd
-
-
-def _reservation(
-    lease_id: str,
-    access: Access,
-    model: str,
-    provider: str,
-    amounts: Amounts,
-    bounds: Iterable[Bound],
-) -> list[Argument]:
-    ends = access.key.expires_at
-    return [
-        "",
-        lease_id,
-        int(LEASE * 1000),
-        access.key.id,
-        model,
-        provider,
-        access.team_blob,
-        access.key_blob,
-        "" if ends is None else ends * 1000,
-        "0" if access.enforce else "1",
-        *_numbers(amounts),
-        *(word for bound in bounds for word in bound.arguments),
-    ]
-
-
-def _settlement(lease: Lease) -> tuple[tuple[str, ...], list[Argument]]:
-    spent = lease.charge
-    if spent is None:
-        raise RuntimeError("a lease is settled once it is over")
-    return team_keys(lease.access.team.name), [
-        "",
-        lease.id,
-        lease.provider,
-        *_numbers(spent.amounts),
-        spent.cached,
-        spent.image,
-    ]
+            lease.lose(error)
 
 
 def _states(bounds: tuple[Bound, ...], figures: list[Any]) -> tuple[State, ...]:

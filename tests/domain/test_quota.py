@@ -72,9 +72,9 @@ RATE, QUOTA = "rate_limit_exceeded", "insufficient_quota"
         (state("20 concurrent", 0, 20), "requests", RATE, True, 1000),
         # What can never fit.
         (state("99 tokens/minute"), "tokens", RATE, False, None),
-        (state("99 tokens/day"), "tokens", RATE, False, None),
-        (state("59 input tokens"), "tokens", RATE, False, None),
-        (state("1 image/day", 1), "requests", RATE, False, None),
+        (state("99 tokens/day"), "insufficient_quota", QUOTA, False, None),
+        (state("59 input tokens"), "insufficient_quota", QUOTA, False, None),
+        (state("1 image/day", 1), "insufficient_quota", QUOTA, False, None),
         (state("0 requests/minute"), "requests", RATE, False, None),
         (state("0 concurrent"), "requests", RATE, False, None),
     ],
@@ -145,11 +145,11 @@ def test_a_fraction_short_is_still_a_wait() -> None:
     assert "60 requests/minute" in error.message
 
 
-def test_an_overfull_limit_of_nothing_is_no_fault() -> None:
-    """A limit of zero that is in use all the same refuses without dividing by it."""
+def test_what_asks_for_nothing_needs_no_room() -> None:
+    """A request without images is not refused for a limit on images, however full it is."""
     none = Amounts(requests=1, input=1, output=1, images=0, usd=0)
-    error = refused(state("0 images/minute", 3), asked=none)
-    assert error.headers["x-should-retry"] == "false"
+    assert failures([state("0 images/minute", 3), state("1 image/day", 5)], none) == []
+    assert failures([state("2 concurrent", 0, 2)], none)
 
 
 def test_room_is_exact() -> None:

@@ -16,13 +16,15 @@
 -- Bucket: '<ms> <level> <amount>'; the level leaks at amount a minute. It holds what is posted
 --   and reserved alike, and counts from when its limit was set.
 -- Reservation: k key, m model, p provider, t admission, s its windows' stamps, a amounts,
---   b buckets that it is in, c what a lost lease is charged; x is set once it has expired.
+--   b buckets that it is in, c what a lost lease is charged, o set where only force let it in;
+--   x is set once it has expired. One with v was given back before it came: it may not come.
 
 local RECORDS, COUNTERS, RESERVATIONS, LEASES, EXPIRED, ROWS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
 local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
 local KEEP_EXPIRED = 7 * DAY
+local KEEP_VOID = 10 * MINUTE
 local SWEEP_AT_ONCE = 20
 local WINDOWS = {hour = 1, day = 2, month = 3, total = 4}
 local WIDTH, CLOCK = 11, 46
@@ -160,7 +162,7 @@ local function fill_buckets(reservation, now, amounts, less)
   end
 end
 
--- Row: requests, input, output, cached, image tokens, images, nano-usd.
+-- Row: requests, input, output, cached, image tokens, images, nano-usd. None of nothing.
 local function add_row(reservation, provider, amounts, cached, image)
   local field = day_of(reservation.t) .. '|' .. reservation.k .. '|' .. reservation.m .. '|'
     .. provider
@@ -172,7 +174,12 @@ local function add_row(reservation, provider, amounts, cached, image)
     sums[i] = sums[i] + tonumber(number)
   end
   for n = 1, #sums do sums[n] = int(sums[n]) end
-  redis.call('HSET', ROWS, field, table.concat(sums, ' '))
+  local row = table.concat(sums, ' ')
+  if string.find(row, '[1-9]') then
+    redis.call('HSET', ROWS, field, row)
+  else
+    redis.call('HDEL', ROWS, field)
+  end
 end
 
 local function get(id)
@@ -233,7 +240,8 @@ local function limits_at(first, now, stamps)
     local number = WINDOWS[window]
     if window == 'minute' then
       limit.bucket = table.concat({scope, unit, window, model}, '|')
-      limit.used = level(limit.bucket, limit.amount, now)
+      -- Rounded here, so that the figures told explain the verdict. The last digits are noise.
+      limit.used = math.ceil(level(limit.bucket, limit.amount, now) - 1e-6)
     elseif unit == 'concurrent' then
       limit.reserved = tally(scope, model)[1]
     else
@@ -252,7 +260,7 @@ end
 
 local function report(reply, limits)
   for _, limit in ipairs(limits) do
-    reply[#reply + 1] = math.ceil(limit.used - 1e-6)
+    reply[#reply + 1] = limit.used
     reply[#reply + 1] = limit.reserved
     reply[#reply + 1] = limit.amount
   end

@@ -7,7 +7,8 @@
 -- Returns {'ok'|'observed'|'refused', now, used, reserved, amount, used, ...}: a triple per
 --        limit, before this request; observed is one that only ARGV 10 let in.
 --        {'stale', team record, key record} where the gateway knows old ones;
---        {'expired'} for a key past its end; {'gone'} for an id whose lease ran out.
+--        {'expired'} for a key past its end; {'gone'} for an id whose lease ran out, or that
+--        was given back before it came.
 
 local now = clock(ARGV[1])
 local id, key_id, model = ARGV[2], ARGV[4], ARGV[5]
@@ -24,13 +25,16 @@ local before = get(id)
 if before then
   -- The same id again: the answer to the first call was lost on its way.
   save(now)
-  return before.x and {'gone'} or report({'ok', now}, limits)
+  return before.x and {'gone'} or report({before.o and 'observed' or 'ok', now}, limits)
 end
 
 local fits = true
 for _, limit in ipairs(limits) do
   limit.asked = limit.unit == 'concurrent' and 1 or of_unit(asked, limit.unit)
-  if limit.used + limit.reserved + limit.asked > limit.amount then fits = false end
+  -- What asks for nothing needs no room, however full it is: a text where images are spent.
+  if limit.asked > 0 and limit.used + limit.reserved + limit.asked > limit.amount then
+    fits = false
+  end
 end
 if not fits and ARGV[10] ~= '1' then
   save(now)
@@ -38,7 +42,7 @@ if not fits and ARGV[10] ~= '1' then
 end
 
 local reservation = {k = key_id, m = model, p = ARGV[6], t = now, s = stamps, a = asked, b = {},
-  c = {1, 0, 0, 0, 0}}
+  c = {1, 0, 0, 0, 0}, o = not fits or nil}
 each_tally(reservation, function(of) turned(of, stamps)[1] = of[1] + 1 end)
 add(reservation, {0, 0, 0, 0, 0}, asked)
 for _, limit in ipairs(limits) do

@@ -1,0 +1,264 @@
+"""What the ledger's scripts should do, as sums over a list: a small model for the state machine.
+
+It has the calls of `Scripts` and predicts their answers. It keeps no counters: every figure
+is added up anew from what was posted and what is held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+from tests.store.scripts import DAY, HOUR, LEASE, MINUTE, WINDOWS, Bound, Contents, Five, stamps
+
+AT_ONCE = 20
+KEEP, KEEP_VOID = 7 * DAY, 10 * MINUTE
+PARTS = {
+    "requests": (0,),
+    "tokens": (1, 2),
+    "input tokens": (1,),
+    "output tokens": (2,),
+    "images": (3,),
+    "usd": (4,),
+}
+
+
+def of(amounts: Sequence[int], unit: str) -> int:
+    return sum(amounts[part] for part in PARTS[unit])
+
+
+@dataclass
+class Posted:
+    """What a request was charged."""
+
+    admitted: int
+    key: str
+    model: str
+    provider: str
+    amounts: Five
+    cached: int = 0
+    image: int = 0
+
+
+@dataclass
+class Held:
+    """A reservation that is live, or `expired` at a time and charged `posted`, or void."""
+
+    key: str = ""
+    model: str = ""
+    provider: str = ""
+    admitted: int = 0
+    amounts: Five = (0, 0, 0, 0, 0)
+    lease_end: int = 0
+    buckets: tuple[Bound, ...] = ()
+    counted: Five = (1, 0, 0, 0, 0)
+    observed: bool = False
+    expired: int | None = None
+    posted: Posted | None = None
+
+    def charge(self, amounts: Five, provider: str, cached: int = 0, image: int = 0) -> Posted:
+        return Posted(self.admitted, self.key, self.model, provider, amounts, cached, image)
+
+
+@dataclass
+class Bucket:
+    since: int
+    level: Fraction
+    amount: int
+
+    def at(self, now: int, amount: int) -> Fraction:
+        return max(Fraction(0), self.level - Fraction((now - self.since) * amount, MINUTE))
+
+
+@dataclass
+class Model:
+    """One team's ledger."""
+
+    seen: int = 0
+    held: dict[str, Held] = field(default_factory=dict)
+    postings: list[Posted] = field(default_factory=list)
+    buckets: dict[tuple[str, str, str], Bucket] = field(default_factory=dict)
+
+    @property
+    def live(self) -> dict[str, Held]:
+        return {id: held for id, held in self.held.items() if held.expired is None}
+
+    @property
+    def dead(self) -> dict[str, int]:
+        return {id: held.expired for id, held in self.held.items() if held.expired is not None}
+
+    def reserve(
+        self,
+        id: str,
+        amounts: Five,
+        *limits: Bound,
+        now: int,
+        key: str,
+        model: str,
+        provider: str,
+        force: bool = False,
+    ) -> list[Any]:
+        now = self._tick(now)
+        self._sweep(now, AT_ONCE)
+        figures = [self.figures(limit, now) for limit in limits]
+        told = [now, *(figure for three in figures for figure in three)]
+        if (before := self.held.get(id)) is not None:
+            verdict = "observed" if before.observed else "ok"
+            return [verdict, *told] if before.expired is None else ["gone"]
+        fits = all(
+            (asked := 1 if limit.unit == "concurrent" else of(amounts, limit.unit)) == 0
+            or used + reserved + asked <= most
+            for limit, (used, reserved, most) in zip(limits, figures, strict=True)
+        )
+        if not fits and not force:
+            return ["refused", *told]
+        minutes = tuple(limit for limit in limits if limit.window == "minute")
+        for limit in minutes:
+            self._fill(limit, now, of(amounts, limit.unit), limit.amount)
+        self.held[id] = Held(
+            key, model, provider, now, amounts, now + LEASE, minutes, observed=not fits
+        )
+        return ["ok" if fits else "observed", *told]
+
+    def settle(
+        self,
+        id: str,
+        amounts: Five,
+        *,
+        now: int,
+        provider: str,
+        cached: int,
+        image: int,
+        void: bool = False,
+    ) -> str:
+        now = self._clock(now)
+        held = self.held.get(id)
+        if held is None and void:
+            self.held[id] = Held(expired=now - KEEP + KEEP_VOID)
+        if held is None or not held.key:
+            return "absent"
+        self.seen = now
+        if held.posted is not None:
+            self.postings.remove(held.posted)
+        self.postings.append(held.charge(amounts, provider, cached, image))
+        before = held.amounts if held.expired is None else held.counted
+        self._refill(held, now, amounts, before)
+        del self.held[id]
+        self._sweep(now, AT_ONCE)
+        return "settled" if held.expired is None else "late"
+
+    def renew(self, *so_far: tuple[str, Five], now: int) -> list[str]:
+        now = self._tick(now)
+        self._sweep(now, AT_ONCE)
+        live = self.live
+        for id, counted in so_far:
+            if id in live:
+                live[id].counted, live[id].lease_end = counted, now + LEASE
+        return ["live" if id in live else "gone" for id, _ in so_far]
+
+    def sweep(self, *, now: int, most: int) -> int:
+        return self._sweep(self._tick(now), most)
+
+    def peek(self, *limits: Bound, now: int) -> list[int]:
+        now = self._tick(now)
+        self._sweep(now, AT_ONCE)
+        return [figure for limit in limits for figure in self.figures(limit, now)]
+
+    def figures(self, limit: Bound, now: int) -> tuple[int, int, int]:
+        """Used, reserved and amount of a limit."""
+        if limit.window == "minute":
+            bucket = self.buckets.get((limit.scope, limit.unit, limit.model))
+            level = bucket.at(now, limit.amount) if bucket else Fraction(0)
+            return math.ceil(level), 0, limit.amount
+        stamp = stamps(now)[limit.window]
+        amount = limit.amount + (limit.grant if limit.stamp == stamp else 0)
+        held = list(_within(self.live.values(), limit.scope, limit.model))
+        if limit.unit == "concurrent":
+            return 0, len(held), amount
+        posted = _within(self.postings, limit.scope, limit.model)
+        used, reserved = (
+            sum(of(x.amounts, limit.unit) for x in some if _in(x, limit.window, stamp))
+            for some in (posted, held)
+        )
+        return used, reserved, amount
+
+    def agrees(self, found: Contents) -> None:
+        """Assert that the store holds what it should, in every window of every tally."""
+        assert found.leases == {id: held.lease_end for id, held in self.live.items()}
+        assert found.expired == self.dead
+        assert found.reservations.keys() == self.held.keys()
+        assert found.rows == self._rows()
+        for name, tally in found.tallies.items():
+            scope, _, model = name.partition("|")
+            held = list(_within(self.live.values(), scope, model))
+            posted = list(_within(self.postings, scope, model))
+            assert tally.live == len(held), name
+            for window in WINDOWS:
+                stamp = tally.stamps[window]
+                assert tally.posted[window] == _sums(posted, window, stamp), (name, window)
+                assert tally.reserved[window] == _sums(held, window, stamp), (name, window)
+        buckets = {f"{s}|{u}|minute|{m}": b for (s, u, m), b in self.buckets.items()}
+        assert found.buckets.keys() == buckets.keys()
+        for name, (since, level, amount) in found.buckets.items():
+            assert (since, amount) == (buckets[name].since, buckets[name].amount), name
+            assert math.isclose(level, buckets[name].level, abs_tol=1e-6), name
+
+    def _rows(self) -> dict[str, list[int]]:
+        rows: dict[str, Counter[int]] = {}
+        for p in self.postings:
+            day = datetime.fromtimestamp(p.admitted // 1000, UTC).date()
+            requests, input, output, images, nano = p.amounts
+            row = rows.setdefault(f"{day}|{p.key}|{p.model}|{p.provider}", Counter())
+            row.update(dict(enumerate((requests, input, output, p.cached, p.image, images, nano))))
+        return {n: [row[i] for i in range(7)] for n, row in rows.items() if any(row.values())}
+
+    def _clock(self, now: int) -> int:
+        return self.seen if now < self.seen < now + HOUR else now
+
+    def _tick(self, now: int) -> int:
+        self.seen = self._clock(now)
+        return self.seen
+
+    def _sweep(self, now: int, most: int) -> int:
+        due = sorted((held.lease_end, id) for id, held in self.live.items())
+        due = [(end, id) for end, id in due if end <= now][:most]
+        for _, id in due:
+            held = self.held[id]
+            held.expired, held.posted = now, held.charge(held.counted, held.provider)
+            self.postings.append(held.posted)
+            self._refill(held, now, held.counted, held.amounts)
+        old = sorted((expired, id) for id, expired in self.dead.items())
+        for _, id in [(expired, id) for expired, id in old if expired <= now - KEEP][:most]:
+            del self.held[id]
+        return len(due)
+
+    def _fill(self, limit: Bound, now: int, more: int, amount: int | None = None) -> None:
+        name = (limit.scope, limit.unit, limit.model)
+        old = self.buckets.get(name) or Bucket(now, Fraction(0), limit.amount)
+        rate = old.amount if amount is None else amount
+        level = max(Fraction(0), old.at(now, rate) + more)
+        self.buckets[name] = Bucket(now, level, rate)
+
+    def _refill(self, held: Held, now: int, amounts: Five, less: Five) -> None:
+        for limit in held.buckets:
+            self._fill(limit, now, of(amounts, limit.unit) - of(less, limit.unit))
+
+
+def _within(some: Any, scope: str, model: str) -> Iterator[Any]:
+    for x in some:
+        if scope in ("team", f"key:{x.key}") and model in ("*", x.model):
+            yield x
+
+
+def _in(x: Any, window: str, stamp: int) -> bool:
+    return stamps(x.admitted)[window] == stamp
+
+
+def _sums(some: list[Any], window: str, stamp: int) -> list[int]:
+    inside = [x.amounts for x in some if _in(x, window, stamp)]
+    return [sum(amounts[part] for amounts in inside) for part in range(5)]

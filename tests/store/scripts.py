@@ -1,0 +1,233 @@
+"""The ledger's scripts driven one by one, at a time of the test's own choosing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import redis
+
+from proxy.domain.quota import stamp_of
+from proxy.store.client import script_source
+from proxy.store.layout import key_field, team_keys
+
+LEASE = 30_000
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+WINDOWS = ("hour", "day", "month", "total")
+NAMES = ("reserve", "renew", "settle", "sweep", "peek")
+TEAM_RECORD, KEY_RECORD = b"team record", b"key record"
+
+#: requests, input, output, images, nano-usd
+Five = tuple[int, int, int, int, int]
+NOTHING: Five = (0, 0, 0, 0, 0)
+
+
+def at(text: str) -> int:
+    """A time as people write it, UTC, in ms."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def tokens(count: int) -> Five:
+    """A request for so many input tokens."""
+    return 1, count, 0, 0, 0
+
+
+def usd(nano: int) -> Five:
+    """A request for so many nano-usd."""
+    return 1, 0, 0, 0, nano
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit as the scripts take it; `grant` adds to it in the window with `stamp`."""
+
+    amount: int
+    unit: str = "tokens"
+    window: str = "total"
+    scope: str = "team"
+    model: str = "*"
+    grant: int = 0
+    stamp: int = -1
+
+    @property
+    def words(self) -> list[str | int]:
+        return [
+            self.scope,
+            self.unit,
+            self.window,
+            self.model,
+            self.amount,
+            self.grant,
+            self.stamp,
+        ]
+
+
+@dataclass
+class Tally:
+    """What a scope used of a model: live reservations, and per window stamp, posted, reserved."""
+
+    live: int
+    stamps: dict[str, int]
+    posted: dict[str, list[int]]
+    reserved: dict[str, list[int]]
+
+    @classmethod
+    def read(cls, packed: bytes) -> Tally:
+        live, *rest = msgspec.msgpack.decode(packed, type=list[int])
+        parts = {name: rest[11 * index : 11 * index + 11] for index, name in enumerate(WINDOWS)}
+        return cls(
+            live,
+            {name: part[0] for name, part in parts.items()},
+            {name: part[1:6] for name, part in parts.items()},
+            {name: part[6:11] for name, part in parts.items()},
+        )
+
+
+@dataclass
+class Contents:
+    """Everything that the store has of a team."""
+
+    counters: dict[str, bytes]
+    reservations: dict[str, Any]
+    leases: dict[str, int]
+    expired: dict[str, int]
+    rows: dict[str, list[int]]
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """Tallies by scope and model; the buckets have more parts to their names."""
+        return {n: Tally.read(v) for n, v in self.counters.items() if n.count("|") == 1}
+
+    @property
+    def buckets(self) -> dict[str, tuple[int, float, int]]:
+        """Since when (ms), how full, and how large each bucket is."""
+        found = {n: v.split() for n, v in self.counters.items() if n.count("|") == 3}
+        return {n: (_whole(v[0]), float(v[1]), _whole(v[2])) for n, v in found.items()}
+
+
+class Scripts:
+    """One team's ledger on a real server, with records of these keys unless it has its own.
+
+    `edits` are replaced in the source, each exactly once where it stands: seeded bugs.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        team: str = "vision",
+        edits: Sequence[tuple[str, str]] = (),
+        keys: Sequence[str] = ("k1", "k2"),
+    ) -> None:
+        self.client = client
+        self.names = team_keys(team)
+        self._shas = {name: client.script_load(seeded(name, edits)) for name in NAMES}
+        for field in ["team", *map(key_field, keys)] if keys else ():
+            client.hset(self.names[0], field, TEAM_RECORD if field == "team" else KEY_RECORD)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.client.evalsha(self._shas[script], len(self.names), *self.names, *arguments)
+
+    def reserve(
+        self,
+        id: str,
+        amounts: Five,
+        *limits: Bound,
+        now: int,
+        lease: int = LEASE,
+        key: str = "k1",
+        model: str = "m1",
+        provider: str = "p1",
+        records: tuple[bytes, bytes] = (TEAM_RECORD, KEY_RECORD),
+        end: int | str = "",
+        force: bool = False,
+    ) -> list[Any]:
+        reply = self.run(
+            "reserve",
+            now,
+            id,
+            lease,
+            key,
+            model,
+            provider,
+            *records,
+            end,
+            int(force),
+            *amounts,
+            *(word for limit in limits for word in limit.words),
+        )
+        return [reply[0].decode(), *reply[1:]]
+
+    def settle(
+        self,
+        id: str,
+        amounts: Five,
+        *,
+        now: int,
+        provider: str = "p1",
+        cached: int = 0,
+        image: int = 0,
+        void: bool = False,
+    ) -> str:
+        reply = self.run("settle", now, id, provider, *amounts, cached, image, int(void))
+        return str(reply.decode())
+
+    def renew(
+        self,
+        *so_far: tuple[str, Five],
+        now: int,
+        lease: int = LEASE,
+        records: tuple[bytes, bytes] = (TEAM_RECORD, KEY_RECORD),
+        end: int | str = "",
+    ) -> list[str]:
+        words = [word for id, amounts in so_far for word in (id, *records, end, *amounts)]
+        return [word.decode() for word in self.run("renew", now, lease, *words)]
+
+    def sweep(self, *, now: int, most: int = 100) -> int:
+        return int(self.run("sweep", now, most))
+
+    def peek(self, *limits: Bound, now: int) -> list[int]:
+        """Without the time: used, reserved and amount of each limit."""
+        words = [word for limit in limits for word in limit.words]
+        return list(self.run("peek", now, *words)[1:])
+
+    def contents(self) -> Contents:
+        _, counters, reservations, leases, expired, rows = self.names
+        pipeline = self.client.pipeline(transaction=False)
+        for name in (counters, reservations, rows):
+            pipeline.hgetall(name)
+        for name in (leases, expired):
+            pipeline.zrange(name, 0, -1, withscores=True)
+        counted, held, told, live, dead = pipeline.execute()
+        return Contents(
+            {name.decode(): value for name, value in counted.items()},
+            {id.decode(): msgspec.msgpack.decode(value) for id, value in held.items()},
+            {id.decode(): int(score) for id, score in live},
+            {id.decode(): int(score) for id, score in dead},
+            {name.decode(): [_whole(n) for n in value.split()] for name, value in told.items()},
+        )
+
+
+def _whole(text: bytes) -> int:
+    assert text.isdigit(), text  # neither a sign nor an exponent
+    return int(text)
+
+
+def seeded(script: str, edits: Sequence[tuple[str, str]]) -> str:
+    """A script's source with each edit made wherever its text stands."""
+    source = script_source(script)
+    for old, new in edits:
+        source = source.replace(old, new)
+    return source
+
+
+def stamps(now: int) -> dict[str, int]:
+    """The windows' stamps at a time."""
+    return {window: stamp_of(window, now) for window in WINDOWS}
+
+
+def connect(url: str) -> Any:
+    """A synchronous client; its annotations answer for the other kind as well."""
+    return redis.Redis.from_url(url)

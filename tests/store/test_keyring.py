@@ -1,0 +1,160 @@
+"""The keyring: what it keeps, what makes it ask again, and what never reaches the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from proxy.access import Access
+from proxy.domain.errors import GatewayError, StoreUnavailable, Unauthorized
+from proxy.domain.identity import encode_record
+from proxy.domain.keys import make_key
+from proxy.store import keyring
+from tests.store.ledgers import Till, open_till, until
+from tests.store.wire import open_wire
+
+# Half of what a cached key is trusted for: what happens sooner does not rest on its age.
+SOON = keyring._FRESH / 2
+
+
+@pytest.fixture
+async def till(store_url: str) -> AsyncIterator[Till]:
+    async with open_till(store_url) as opened:
+        yield opened
+
+
+def made_up(number: int) -> str:
+    """A key that nobody made, with the right checksum."""
+    return make_key(f"{number:030}")
+
+
+async def asked(till: Till) -> int:
+    """Questions for a digest that the store has answered."""
+    stats = await till.store.redis.info("commandstats")
+    return int(stats.get("cmdstat_mget", {"calls": 0})["calls"])
+
+
+async def commands(till: Till) -> int:
+    return int((await till.store.redis.info("stats"))["total_commands_processed"])
+
+
+async def test_cached(till: Till) -> None:
+    """A key is asked for once, and then known."""
+    key = await till.key()
+    first = await till.keys.authenticate(key.secret)
+    assert first.key == key.record
+    before = await asked(till)
+    assert await till.keys.authenticate(key.secret) is first
+    assert await asked(till) == before
+
+
+async def test_at_once(till: Till) -> None:
+    """However many ask for a key at once, the store is asked once."""
+    key = await till.key()
+    before = await asked(till)
+    found = await asyncio.gather(*(till.keys.authenticate(key.secret) for _ in range(100)))
+    assert {access.key.id for access in found} == {key.record.id}
+    assert await asked(till) == before + 1
+
+
+async def test_waiter_leaves(till: Till) -> None:
+    """A request that leaves while the store is asked does not take the answer with it."""
+    key = await till.key()
+    tasks = [asyncio.create_task(till.keys.authenticate(key.secret)) for _ in range(2)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    assert (await tasks[1]).key == key.record
+
+
+async def test_unknown(till: Till) -> None:
+    """A key that nobody made is asked for once, then refused without asking."""
+    before = await asked(till)
+    for _ in range(3):
+        with pytest.raises(Unauthorized):
+            await till.keys.authenticate(made_up(1))
+    assert await asked(till) == before + 1
+
+
+async def test_unknown_bounded(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of unknown keys only so many are kept, the latest."""
+    monkeypatch.setattr(keyring, "_MOST", 10)
+    for number in range(30):
+        with pytest.raises(Unauthorized):
+            await till.keys.authenticate(made_up(number))
+    assert len(till.keys._unknown) == 10
+    before = await asked(till)
+    for number in (29, 0):
+        with pytest.raises(Unauthorized):
+            await till.keys.authenticate(made_up(number))
+    assert await asked(till) == before + 1
+
+
+@pytest.mark.parametrize("key", ["", "sk-123", "vg_", made_up(1)[:-1] + "!", "vg_" + "0" * 36])
+async def test_malformed(till: Till, key: str) -> None:
+    """A key of the wrong form, or whose checksum is wrong, asks nothing of the store."""
+    before = await commands(till)
+    for _ in range(20):
+        with pytest.raises(Unauthorized):
+            await till.keys.authenticate(key)
+    assert await commands(till) == before + 1  # the look itself
+
+
+async def test_store_error(store_url: str) -> None:
+    """That the store could not be asked is not remembered of a key."""
+    async with open_wire(store_url) as (wire, store), open_till(store_url, store) as till:
+        key = await till.key()
+        wire.cut()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await till.keys.authenticate(key.secret)
+        wire.mend()
+        assert (await till.keys.authenticate(key.secret)).key == key.record
+
+
+async def test_peppers(store_url: str) -> None:
+    """A key signed with any of the peppers is known, and with none of them is not."""
+    async with open_till(store_url, peppers=("old",)) as till:
+        old = await till.key(name="old")
+    async with open_till(store_url, peppers=("new", "old")) as till:
+        new = await till.key(name="new")
+        for key in (old, new):
+            assert (await till.keys.authenticate(key.secret)).key == key.record
+    async with open_till(store_url, peppers=("new",)) as till:
+        assert not await till.refuses(new)
+        assert await till.refuses(old)
+
+
+async def test_rotated(till: Till) -> None:
+    """After a rotation both secrets work, until the old one's time is over."""
+    key = await till.key()
+    new = await till.directory.rotate_key(key.record, overlap=3600)
+    both = [await till.keys.authenticate(secret) for secret in (key.secret, new.secret)]
+    assert [access.key.id for access in both] == [key.record.id] * 2
+    secrets = tuple(msgspec.structs.replace(s, expires_at=1) for s in new.record.secrets[1:])
+    await till.change(new, secrets=(*new.record.secrets[:1], *secrets))
+    await until(lambda: till.refuses(key), SOON)
+    assert not await till.refuses(new)
+
+
+async def test_rotated_at_once(till: Till) -> None:
+    """Without an overlap the old secret is refused within a moment."""
+    key = await till.key()
+    await till.keys.authenticate(key.secret)
+    new = await till.directory.rotate_key(key.record, overlap=0)
+    await until(lambda: till.refuses(key), SOON)
+    assert not await till.refuses(new)
+
+
+async def test_reopened(till: Till) -> None:
+    """Newer records give a newer access, and raise where they no longer allow it."""
+    key = await till.key()
+    access: Access = await till.keys.authenticate(key.secret)
+    renamed = encode_record(msgspec.structs.replace(key.record, name="renamed"))
+    assert till.keys.reopen(access, access.team_blob, renamed).key.name == "renamed"
+    revoked = encode_record(msgspec.structs.replace(key.record, status="revoked"))
+    for blobs in ((access.team_blob, revoked), (access.team_blob, b""), (b"", access.key_blob)):
+        with pytest.raises(GatewayError):
+            till.keys.reopen(access, *blobs)

@@ -1,0 +1,119 @@
+"""Renewal: what keeps a reservation alive, what ends a stream, and what a dead worker leaves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from proxy.domain.errors import Forbidden, GatewayError, Unauthorized
+from proxy.domain.usage import Phase
+from proxy.store.ledger import Ledger
+from tests.store.ledgers import Meter, Till, open_till, until, worst
+from tests.store.wire import open_wire
+
+SHORT = 0.3  # seconds
+AWAY = 60_000  # ms
+
+
+@pytest.fixture
+async def till(store_url: str) -> AsyncIterator[Till]:
+    async with open_till(store_url, lease=SHORT) as opened:
+        yield opened
+
+
+def lease_end(till: Till) -> int:
+    return next(iter(till.scripts.contents().leases.values()))
+
+
+async def test_long_request(till: Till) -> None:
+    """A request longer than its lease stays reserved, its count so far noted."""
+    meter = Meter()
+    async with till.reserve(await till.access(), 80, meter) as lease:
+        first = lease_end(till)
+        meter.used(30)
+        await until(lambda: lease_end(till) > first + SHORT * 1000)
+        found = till.scripts.contents()
+        assert found.reservations[lease.id]["c"] == [1, 30, 0, 0, 0]
+        assert found.expired == {}
+
+
+async def test_dead_worker(till: Till) -> None:
+    """What a dead worker held is freed by any other's sweep, a lease later."""
+    dead, meter = Ledger(till.store, till.keys, lease=0.05), Meter()
+    stand_in: Any = meter
+    block = dead.reserve(await till.access(), "m1", "p1", worst(80), stand_in)
+    await block.__aenter__()
+    meter.phase = Phase.CALLED
+    assert await until(lambda: till.ledger.sweep("vision")) == 1
+    found = till.scripts.contents()
+    assert found.leases == {}
+    assert list(found.rows.values()) == [[1, 0, 0, 0, 0, 0, 0]]
+    assert found.tallies["team|*"].reserved["total"] == [0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("status", "error"), [("revoked", Unauthorized), ("paused", Forbidden)])
+async def test_revoked(till: Till, status: str, error: type[GatewayError]) -> None:
+    """A key that may no longer be used ends its streams at their next renewal."""
+    access, told = await till.access(), list[GatewayError]()
+    async with till.reserve(access, 80) as lease:
+        lease.lost = told.append
+        await till.directory.change_key(
+            "vision", access.key.id, lambda r: msgspec.structs.replace(r, status=status)
+        )
+        await until(lambda: told)
+    assert isinstance(told[0], error)
+
+
+async def test_key_ends(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that comes to its end, by the store's clock, ends its streams."""
+    access, told = await till.access(), list[GatewayError]()
+    async with till.reserve(access, 80) as lease:
+        lease.lost = told.append
+        monkeypatch.setattr("proxy.store.lease._end", lambda access: 1)
+        await until(lambda: told)
+    assert "expired" in told[0].message
+
+
+async def test_changed(till: Till) -> None:
+    """A change that does not end a stream is taken up: the lease knows the new record."""
+    access, told = await till.access(), list[GatewayError]()
+    async with till.reserve(access, 80) as lease:
+        lease.lost = told.append
+        await till.directory.change_team(
+            "vision", lambda r: msgspec.structs.replace(r, labels={"cost": "42"})
+        )
+        await until(lambda: lease.access.team.labels)
+    assert told == []
+
+
+async def test_gone(till: Till) -> None:
+    """A lease that ran out while the store was there ends its stream."""
+    told = list[GatewayError]()
+    async with till.reserve(await till.access(), 80) as lease:
+        lease.lost = told.append
+        till.scripts.sweep(now=lease.now + AWAY)
+        await until(lambda: told)
+    assert "run out" in told[0].message
+
+
+async def test_store_away(store_url: str) -> None:
+    """A lease that ran out while the store was away does not: the stream settles late."""
+    async with (
+        open_wire(store_url) as (wire, store),
+        open_till(store_url, store, lease=SHORT) as till,
+    ):
+        access, meter, told = await till.access(), Meter(), list[GatewayError]()
+        async with till.reserve(access, 80, meter) as lease:
+            lease.lost = told.append
+            wire.cut()
+            await until(lambda: lease.missed)
+            till.scripts.sweep(now=lease.now + AWAY)
+            wire.mend()
+            await until(lambda: lease.access is not access)
+            meter.used(30)
+        await till.ledger.settled()
+        assert told == []
+        assert list(till.scripts.contents().rows.values()) == [[1, 30, 0, 0, 0, 0, 0]]
