@@ -38,8 +38,11 @@ from proxy.web import ops, public
 from proxy.web.background import Background
 from proxy.web.chat import chat_completions
 from proxy.web.door import DOOR, Door
-from proxy.web.middleware import name_request, watch
+from proxy.web.middleware import name_request, refuser, watch
+from proxy.web.read import expect_later
+from proxy.web.server import REFUSE
 
+PATIENCE: Final = 60.0  # seconds that a client may read nothing
 _SETTLE_DEADLINE: Final = 10.0  # seconds
 _LIMITS_EVERY: Final = 15.0  # seconds between two looks at the teams' limits
 
@@ -163,14 +166,15 @@ async def open_door(
     *,
     log: logs.Log | None = None,
     draw: Callable[[], float] = random.random,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[Door]:
     """Everything that serves, running; stopped in order on leaving, settlements last.
 
     Raises StoreUnavailable or SchemaError where the store cannot be used.
     """
-    store = Store.open(store_url)
-    plans = build_plans(config)
     metrics = Metrics(max_keys=config.metrics.max_keys, config_hash=config.fingerprint)
+    store = Store.open(store_url, metrics.stored)
+    plans = build_plans(config)
     keys = KeyRing(store, peppers, plans)
     ledger = Ledger(store, keys, support=config.server.support, observer=_observer(metrics))
     upstream = AiohttpTransport()
@@ -189,6 +193,7 @@ async def open_door(
         background=Background(),
         draw=draw,
         max_body=config.server.max_body,
+        patience=patience,
     )
     watcher: asyncio.Task[None] | None = None
     try:
@@ -242,8 +247,8 @@ def _team_access(blob: bytes, plans: Mapping[str, Plan]) -> Access | None:
 
 def public_app(door: Door, config: cfg.Config) -> web.Application:
     """The public listener's application."""
-    app = _app(door, config)
-    app.router.add_post("/v1/chat/completions", chat_completions)
+    app = _app(door, config, recorded=True)
+    app.router.add_post("/v1/chat/completions", chat_completions, expect_handler=expect_later)
     app.router.add_get("/v1/models", public.list_models)
     app.router.add_get("/v1/usage", public.show_usage)
     app.router.add_get("/healthz", public.health)
@@ -251,31 +256,16 @@ def public_app(door: Door, config: cfg.Config) -> web.Application:
 
 
 def admin_app(door: Door, config: cfg.Config) -> web.Application:
-    """The operators' listener's application."""
-    app = _app(door, config)
+    """The operators' listener's application; its requests are nobody's usage."""
+    app = _app(door, config, recorded=False)
     ops.add_routes(app)
     return app
 
 
-def _app(door: Door, config: cfg.Config) -> web.Application:
-    middleware = watch(config.server.trusted_proxies)
-    app = web.Application(middlewares=[middleware], client_max_size=config.server.max_body)
+def _app(door: Door, config: cfg.Config, *, recorded: bool) -> web.Application:
+    middleware = watch(config.server.trusted_proxies, recorded=recorded)
+    app = web.Application(middlewares=[middleware], client_max_size=door.max_body)
     app[DOOR] = door
+    app[REFUSE] = refuser(door, recorded=recorded)
     app.on_response_prepare.append(name_request)
     return app
-
-
-def runner(app: web.Application, *, shutdown: float) -> web.AppRunner:
-    """aiohttp's runner, with what its defaults get wrong for a gateway.
-
-    A handler is cancelled when its client leaves, compressed bodies are not unpacked (one may
-    hold half a gigabyte), and the log line is ours.
-    """
-    return web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        shutdown_timeout=shutdown,
-        keepalive_timeout=75.0,
-    )

@@ -8,15 +8,19 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from proxy import __version__, logs
-from proxy.app import admin_app, open_door, public_app, runner
+from proxy.app import PATIENCE, admin_app, open_door, public_app
 from proxy.config import Config
 from proxy.store.embedded import EmbeddedValkey, make_pepper
 from proxy.web.door import Door
+from proxy.web.server import Runner
+
+#: Seconds after the drain, for what is broken off then to be told and settled.
+_LAST_WORDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +62,33 @@ def opened_store(config: Config) -> Iterator[StoreAccess]:
 
 @asynccontextmanager
 async def listening(
-    config: Config, store_url: str, peppers: Sequence[str], *, log: logs.Log | None = None
+    config: Config,
+    store_url: str,
+    peppers: Sequence[str],
+    *,
+    log: logs.Log | None = None,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[Listening]:
     """The gateway on its two listeners.
 
     Raises OSError where a port is taken, StoreUnavailable or SchemaError.
     """
     drain = config.server.drain
+    last = drain + _LAST_WORDS
     async with (
-        open_door(config, store_url, peppers, log=log) as door,
-        _site(public_app(door, config), config.server.host, config.server.port, drain) as public,
+        open_door(config, store_url, peppers, log=log, patience=patience) as door,
+        _site(public_app(door, config), config.server.host, config.server.port, last) as public,
         _site(admin_app(door, config), config.admin.host, config.admin.port, 1.0) as admin,
     ):
-        yield Listening(public, admin, door)
+        try:
+            yield Listening(public, admin, door)
+        finally:
+            asyncio.get_running_loop().call_later(drain, door.end_calls)
 
 
 @asynccontextmanager
 async def _site(app: web.Application, host: str, port: int, shutdown: float) -> AsyncIterator[str]:
-    running = runner(app, shutdown=shutdown)
+    running = Runner(app, shutdown=shutdown)
     await running.setup()
     try:
         site = web.TCPSite(running, host, port, backlog=1024)

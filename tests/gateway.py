@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 import structlog
 import yaml
 
@@ -127,6 +129,23 @@ class Gateway:
         """Wait until every settlement is in the store."""
         await self.door.ledger.settled()
 
+    async def idle(self) -> None:
+        """Wait until no request is under way, and every settlement is in the store."""
+        await until(lambda: not self.door.ledger.live)
+        await self.settled()
+
+    async def used(self, key: str) -> dict[str, tuple[int, int]]:
+        """What is used and reserved of each of the key's own limits, by unit."""
+        limits = (await self.usage(key))["key"]["limits"]
+        return {limit["unit"]: (limit["used"], limit["reserved"]) for limit in limits}
+
+    async def request_line(self) -> dict[str, Any]:
+        """The log's line of the one chat request that there was, once it is over."""
+        await self.idle()
+        lines = [x for x in self.log_lines() if x.get("path") == "/v1/chat/completions"]
+        assert len(lines) == 1, lines
+        return lines[0]
+
     async def usage(self, key: str) -> dict[str, Any]:
         await self.settled()
         async with self.get("/v1/usage", key) as answer:
@@ -148,18 +167,32 @@ class Gateway:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
 
+async def until(reached: Callable[[], bool], seconds: float = 4.0) -> None:
+    """Wait for a condition of which nobody tells. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not reached():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def _strict_json(value: Any, **_: Any) -> str:
+    """As the real log has it: what no encoding has is an error."""
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
 @asynccontextmanager
-async def open_gateway(store_url: str, upstream_url: str, **changes: Any) -> AsyncIterator[Gateway]:
-    """A gateway with CONFIG and `changes` over it."""
+async def open_gateway(
+    store_url: str, upstream_url: str, *, patience: float = 60.0, **changes: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway with CONFIG and `changes` over it; `patience` as `Door` has it."""
     config = make_config(store_url, upstream_url, **changes)
     out = io.StringIO()
     log = structlog.wrap_logger(
         structlog.PrintLogger(out),
-        processors=[structlog.processors.JSONRenderer()],
+        processors=[structlog.processors.JSONRenderer(serializer=_strict_json)],
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
     async with (
-        listening(config, store_url, (PEPPER,), log=log) as gate,
+        listening(config, store_url, (PEPPER,), log=log, patience=patience) as gate,
         aiohttp.ClientSession() as session,
     ):
         yield Gateway(gate.public, gate.admin, gate.door, session, out)

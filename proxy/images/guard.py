@@ -62,6 +62,4 @@ def judge(part: ImagePart, policy: ImagePolicy) -> ImagePart:
             format=info.format,
             size=(len(url) - url.find(",") - 1) // 4 * 3,
         )
-    checked = check_url(url, policy.urls)
-    # Another reader may map letters outside ASCII otherwise: send what was understood here.
-    return replace(part, url=url if url.isascii() else str(checked), detail=detail)
+    return replace(part, url=str(check_url(url, policy.urls)), detail=detail)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.call import Call, Outgoing, Sink, Timeouts
@@ -19,8 +20,9 @@ _OWN_HEADERS: Final = {
     "user-agent": "visiongate",
 }
 
-#: A body that ends early, a connection that drops: all one to the client.
-_FAULTS: Final = (aiohttp.ClientError, OSError)
+#: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
+#: what aiohttp's reader raises where the connection is closed and nobody told it why.
+_FAULTS: Final = (aiohttp.ClientError, OSError, RuntimeError)
 
 
 class AiohttpTransport:
@@ -33,6 +35,7 @@ class AiohttpTransport:
             auto_decompress=False,
             trust_env=False,
         )
+        self._bodies: dict[ResponseHandler, aiohttp.StreamReader] = {}
 
     async def close(self) -> None:
         await self._session.close()
@@ -40,9 +43,9 @@ class AiohttpTransport:
     @asynccontextmanager
     async def open(self, outgoing: Outgoing) -> AsyncIterator[Call]:
         timeouts = outgoing.timeouts
-        loop = asyncio.get_running_loop()
-        with _translated():
-            async with asyncio.timeout(timeouts.first_byte):
+        begun = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(begun + timeouts.first_byte):
                 response = await self._session.post(
                     outgoing.url,
                     data=outgoing.body,
@@ -50,22 +53,43 @@ class AiohttpTransport:
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect),
                 )
+        except _FAULTS as error:
+            raise _translated(error) from error
+        self._watch(response)
         try:
-            yield _AiohttpCall(response, timeouts, loop.time() + timeouts.total)
+            yield _AiohttpCall(response, timeouts, begun)
         finally:
             if response.content.at_eof() and response.content.exception() is None:
                 response.release()
             else:
                 response.close()
 
+    def _watch(self, response: aiohttp.ClientResponse) -> None:
+        """End a body with its connection.
+
+        aiohttp closes a connection whose framing is broken, and leaves the reader waiting.
+        """
+        protocol = response.connection.protocol if response.connection else None
+        closed = None if protocol is None else protocol.closed
+        if protocol is None or closed is None:
+            return
+        if protocol not in self._bodies:
+            closed.add_done_callback(lambda closed: self._lost(protocol, closed))
+        self._bodies[protocol] = response.content
+
+    def _lost(self, protocol: ResponseHandler, closed: asyncio.Future[None]) -> None:
+        closed.exception()  # the body has been told, or is now
+        body = self._bodies.pop(protocol)
+        if body.exception() is None and not body.is_eof():
+            body.set_exception(aiohttp.ClientPayloadError("the connection is closed"))
+
 
 class _AiohttpCall:
-    def __init__(
-        self, response: aiohttp.ClientResponse, timeouts: Timeouts, deadline: float
-    ) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, begun: float) -> None:
         self._response = response
-        self._timeouts = timeouts
-        self._deadline = deadline
+        self._first_by = begun + timeouts.first_byte
+        self._all_by = begun + timeouts.total
+        self._idle = timeouts.idle
         self._reason: GatewayError | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -93,25 +117,28 @@ class _AiohttpCall:
         return b"".join(parts)
 
     async def first(self) -> bytes:
-        with self._faults():
-            async with asyncio.timeout(self._timeouts.first_byte):
-                return await self._response.content.readany()
+        try:
+            async with asyncio.timeout_at(self._first_by):
+                return await self._more()
+        except TimeoutError as error:
+            raise _translated(error) from error
 
     async def deliver(self, sink: Sink) -> None:
-        loop, content = asyncio.get_running_loop(), self._response.content
-        idle = self._timeouts.idle
-        with self._faults():
+        time = asyncio.get_running_loop().time
+        try:
             async with asyncio.timeout(None) as timeout:
                 while True:
-                    timeout.reschedule(min(loop.time() + idle, self._deadline))
-                    data = await content.readany()
+                    if not self._flowing.is_set():
+                        # The client's pace is the client's deadline, not the upstream's.
+                        timeout.reschedule(self._all_by)
+                        await self._flowing.wait()
+                    timeout.reschedule(min(time() + self._idle, self._all_by))
+                    data = await self._more()
                     if not data:
                         return
                     sink(data)
-                    if not self._flowing.is_set():
-                        # The client's pace is the client's deadline, not the upstream's.
-                        timeout.reschedule(self._deadline)
-                        await self._flowing.wait()
+        except TimeoutError as error:
+            raise _translated(error) from error
 
     def pause(self) -> None:
         self._flowing.clear()
@@ -124,27 +151,19 @@ class _AiohttpCall:
         self._flowing.set()
         self._response.close()
 
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
+    async def _more(self) -> bytes:
+        """What has come, b"" at the end. What the sink raises is not the upstream's fault."""
         try:
-            with _translated():
-                yield
-        except UpstreamFailed:
-            if self._reason is not None:
-                raise self._reason from None
-            raise
+            data = await self._response.content.readany()
+        except _FAULTS as error:
+            raise self._reason or _translated(error) from error
         if self._reason is not None:
             raise self._reason
+        return data
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """The client's own errors as ours, which tell no address."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise UpstreamTimeout("The upstream did not answer in time. Try again.") from error
-    except _FAULTS as error:
-        raise UpstreamFailed(
-            "The upstream could not be reached, or broke off its answer. Try again."
-        ) from error
+def _translated(error: Exception) -> GatewayError:
+    """One of the client library's errors as ours, which tells no address."""
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout("The upstream did not answer in time. Try again.")
+    return UpstreamFailed("The upstream could not be reached, or broke off its answer. Try again.")

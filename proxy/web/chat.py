@@ -55,7 +55,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     worst = await worst_case(request, model)
     trace.stage("estimate")
     async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
-        trace.reserved(lease)
+        trace.reserved(lease, door.ledger.refused_by(lease))
         outgoing = outgoing_call(http, door, request, model, target)
         headers = answer_headers(asked, request, model, lease)
         return await relay(http, outgoing, headers, lease, stream=request.stream)
@@ -88,7 +88,7 @@ def outgoing_call(
     """The provider's request: its own headers, and of the client's only those on the list."""
     provider = door.providers[target.provider]
     secret = choose_secret(provider, door.draw())
-    passed = {name: http.headers[name] for name in _PASSED_UP if name in http.headers}
+    passed = {k: v for k in _PASSED_UP if (v := http.headers.get(k, "")) and v.isascii()}
     return Outgoing(
         url=provider.base_url + openai.PATH,
         headers={**passed, REQUEST_ID: http[TRACE].id, **openai.headers(secret)},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from proxy.domain.errors import Draining
 from proxy.domain.routing import Model
 from proxy.images.guard import ImageGuard
 from proxy.logs import Log
@@ -15,13 +16,17 @@ from proxy.store.client import Store
 from proxy.store.directory import Directory
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Ledger
-from proxy.upstream.call import Provider, Transport
+from proxy.upstream.call import Call, Provider, Transport
 from proxy.web.background import Background
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The gateway's parts. `draw` is uniform in [0, 1)."""
+    """The gateway's parts.
+
+    `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing;
+    `calls` are those under way.
+    """
 
     models: Mapping[str, Model]
     providers: Mapping[str, Provider]
@@ -36,6 +41,13 @@ class Door:
     background: Background
     draw: Callable[[], float]
     max_body: int
+    patience: float
+    calls: set[Call] = field(default_factory=set)
+
+    def end_calls(self) -> None:
+        """Break off what is under way, so that each client is told."""
+        for call in tuple(self.calls):
+            call.abort(Draining("The gateway is shutting down. Try again."))
 
 
 DOOR = web.AppKey("door", Door)

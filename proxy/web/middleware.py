@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -16,21 +16,27 @@ from proxy.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
-from proxy.domain.limits import NANO
 from proxy.web.answer import REQUEST_ID, error_answer
 from proxy.web.door import DOOR, Door
-from proxy.web.read import Network, client_address, request_id
+from proxy.web.read import Network, client_address, end_is_unsure, request_id
+from proxy.web.record import record, shown
+from proxy.web.server import Refuse
 from proxy.web.trace import TRACE, Trace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: A client that leaves gets no answer; nginx's number says so in logs and metrics.
-CLIENT_GONE = 499
+CLIENT_GONE: Final = 499
 
-SERVED = "POST /v1/chat/completions, GET /v1/models, GET /v1/usage and GET /healthz"
+#: What is said of a request that reaches no handler.
+_UNHANDLED: Final = {
+    400: "The request is not valid HTTP, or its head is too large.",
+    417: "Of 'Expect', only '100-continue' is known.",
+}
+_FAILED: Final = "The gateway failed on this request. Try again."
 
 
-def watch(trusted: tuple[Network, ...]) -> Middleware:
+def watch(trusted: tuple[Network, ...], *, recorded: bool) -> Middleware:
     """The one middleware: identify, answer errors, record."""
 
     @web.middleware
@@ -42,52 +48,86 @@ def watch(trusted: tuple[Network, ...]) -> Middleware:
             status = answer.status
             return answer
         finally:
-            _record(request, trace, status)
+            if recorded and request.path != "/healthz":
+                record(request.app[DOOR], request, trace, status)
 
     return watched
 
 
+def refuser(door: Door, *, recorded: bool) -> Refuse:
+    """What answers a request that does not come as far as the middleware."""
+
+    def refuse(http: web.BaseRequest, status: int) -> web.StreamResponse:
+        trace = Trace(request_id(http), http.remote or "", reason="malformed")
+        text = _UNHANDLED.get(status)
+        error = BadRequest(text) if text else GatewayError(_FAILED)
+        error.status = status
+        answer = error_answer(error)
+        answer.headers[REQUEST_ID] = trace.id
+        if recorded:
+            record(door, http, trace, answer.status)
+        return answer
+
+    return refuse
+
+
 async def name_request(http: web.Request, response: web.StreamResponse) -> None:
     """Every answer carries the request's id, also those that aiohttp begins."""
-    response.headers[REQUEST_ID] = http[TRACE].id
+    response.headers["server"] = "visiongate"
+    if TRACE in http:
+        response.headers[REQUEST_ID] = http[TRACE].id
 
 
 async def _answered(http: web.Request, handler: Handler, trace: Trace) -> web.StreamResponse:
     try:
         return await handler(http)
-    except GatewayError as error:
-        trace.reason = error.reason
-        if isinstance(error, StoreUnavailable):
-            http.app[DOOR].metrics.store_errors.inc()
-        return error_answer(error)
-    except web.HTTPException as error:
-        return error_answer(_routing_error(http, error, trace))
     except (asyncio.CancelledError, ConnectionError):
         raise
-    except Exception as error:
-        # Its text may quote the request: the type and the place are enough to find it.
-        trace.reason = "internal"
-        http.app[DOOR].log.error(
-            "unexpected", id=trace.id, error=type(error).__name__, at=_at(error)
-        )
-        return error_answer(GatewayError("The gateway failed on this request. Try again."))
+    except Exception as caught:
+        error = _as_ours(http, caught, trace)
+    trace.reason = error.reason
+    if http.writer.output_size > 0:
+        raise ConnectionError("a second answer would follow a part of the first")
+    answer = error_answer(error)
+    if end_is_unsure(http):
+        answer.force_close()
+    return answer
 
 
-def _routing_error(http: web.Request, error: web.HTTPException, trace: Trace) -> GatewayError:
-    found: GatewayError
-    if error.status == 404:
-        found = NotFound(f"There is no {http.method} {http.path[:128]} here. Served: {SERVED}.")
-    elif isinstance(error, web.HTTPMethodNotAllowed):
+def _as_ours(http: web.Request, error: Exception, trace: Trace) -> GatewayError:
+    if isinstance(error, GatewayError):
+        if isinstance(error, StoreUnavailable):
+            http.app[DOOR].metrics.store_errors.inc()
+        return error
+    if isinstance(error, web.HTTPException):
+        return _routing_error(http, error)
+    # Its text may quote the request: the type and the place are enough to find it.
+    http.app[DOOR].log.error("unexpected", id=trace.id, error=type(error).__name__, at=_at(error))
+    return GatewayError(_FAILED)
+
+
+def _routing_error(http: web.Request, error: web.HTTPException) -> GatewayError:
+    path = shown(http.path)
+    if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        found = MethodNotAllowed(
-            f"{http.path[:128]} takes {allowed}, not {http.method[:16]}.",
-            headers={"allow": allowed},
+        return MethodNotAllowed(
+            f"{path} takes {allowed}, not {shown(http.method, 16)}.", headers={"allow": allowed}
         )
-    else:
-        found = BadRequest(f"The request cannot be served: {error.reason}.")
-        found.status = error.status
-    trace.reason = found.reason
+    if error.status == 404:
+        return NotFound(
+            f"There is no {shown(http.method, 16)} {path} here. Served: {_served(http.app)}."
+        )
+    found = BadRequest(f"The request cannot be served: {error.reason}.")
+    found.status = error.status
     return found
+
+
+def _served(app: web.Application) -> str:
+    return ", ".join(
+        f"{route.method} {route.resource.canonical}"
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    )
 
 
 def _at(error: BaseException) -> str:
@@ -97,59 +137,3 @@ def _at(error: BaseException) -> str:
     if trace is None:
         return ""
     return f"{trace.tb_frame.f_globals.get('__name__', '')}:{trace.tb_lineno}"
-
-
-def _record(http: web.Request, trace: Trace, status: int) -> None:
-    seconds = time.perf_counter() - trace.started
-    door = http.app[DOOR]
-    if http.path != "/healthz":
-        _measure(door, http, trace, status, seconds)
-        door.log.info("request", **_line(http, trace, status, seconds))
-
-
-def _measure(door: Door, http: web.Request, trace: Trace, status: int, seconds: float) -> None:
-    metrics, access = door.metrics, trace.access
-    team = access.team.name if access else ""
-    key = metrics.key_label(access.key) if access else ""
-    metrics.requests.labels(team, key, trace.model, trace.provider, str(status)).inc()
-    if trace.reason and trace.lease is None:
-        metrics.rejections.labels(team, trace.reason).inc()
-    if trace.lease is None:
-        return
-    served = (trace.model, trace.provider)
-    metrics.request_seconds.labels(*served).observe(seconds)
-    metrics.attempts.labels(trace.provider, trace.ended or "complete").inc()
-    for stage, spent in trace.stages.items():
-        metrics.overhead.labels(stage).observe(spent)
-    if trace.first_byte is not None:
-        metrics.first_seconds.labels(*served).observe(trace.first_byte)
-        metrics.streams_ended.labels(trace.ended or "complete").inc()
-
-
-def _line(http: web.Request, trace: Trace, status: int, seconds: float) -> dict[str, object]:
-    access, lease = trace.access, trace.lease
-    line: dict[str, object] = {
-        "id": trace.id,
-        "client": trace.client,
-        "method": http.method,
-        "path": http.path[:128],
-        "status": status,
-        "team": access.team.name if access else "",
-        "key": access.key.name if access else "",
-        "model": trace.model,
-        "provider": trace.provider,
-        "reason": trace.reason,
-        "ended": trace.ended,
-        "ms": round(seconds * 1000, 2),
-    }
-    if trace.first_byte is not None:
-        line["first_byte_ms"] = round(trace.first_byte * 1000, 2)
-    if lease is not None and lease.charge is not None:
-        charge = lease.charge
-        line["input_tokens"] = charge.amounts.input
-        line["output_tokens"] = charge.amounts.output
-        line["cached_tokens"] = charge.cached
-        line["images"] = charge.amounts.images
-        line["usd"] = charge.amounts.usd / NANO
-        line["source"] = charge.source
-    return line

@@ -6,11 +6,12 @@ SDKs take for a complete one. Here a write is a plain call, and the end is ours 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import Mapping
 
-from aiohttp import HttpVersion11, web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -22,17 +23,18 @@ class _Stream(web.StreamResponse):
 
 
 class Outlet:
-    """One response body, streamed."""
+    """One response body, streamed. `patience`: seconds that what was written has to go out."""
 
-    def __init__(self, http: web.Request) -> None:
+    def __init__(self, http: web.Request, patience: float) -> None:
         self._http = http
+        self._patience = patience
         self._writer: AbstractStreamWriter | None = None
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
         self._chunked = http.version >= HttpVersion11
         self.response = _Stream()
 
     async def begin(self, headers: Mapping[str, str]) -> None:
-        """Write the head."""
+        """Write the head. Raises ConnectionError where the client has gone."""
         response = self.response
         response.headers.update(headers)
         response.content_type = "text/event-stream"
@@ -50,34 +52,36 @@ class Outlet:
         return self._http.protocol.writing_paused
 
     async def drained(self) -> None:
-        """Wait until it has caught up."""
+        """Wait until it has caught up, or gone."""
         if self._writer is not None:
             await self._writer.drain()
 
     def write(self, data: bytes) -> None:
-        """One piece of the body; lost without a word where the client has gone."""
-        transport = self._http.transport
-        if transport is None or transport.is_closing():
-            return
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        """One piece of the body. Raises ConnectionError where the client has gone."""
+        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self) -> None:
         """The body is complete."""
-        transport = self._http.transport
-        if self._chunked and transport is not None and not transport.is_closing():
-            transport.write(_LAST_CHUNK)
-
-    def break_off(self) -> None:
-        """Close so that no client takes the body for complete."""
-        transport = self._http.transport
-        if transport is None:
-            return
-        self.response.force_close()
         if self._chunked:
-            transport.close()  # what was written still goes out; the last chunk does not
+            self._send(_LAST_CHUNK)
+
+    def break_off(self, last: bytes) -> None:
+        """Write `last` and close, so that no client takes the body for complete."""
+        transport = self._http.transport
+        if transport is None or transport.is_closing():
             return
-        # Without chunks only a reset tells this end from a good one.
-        raw: socket.socket | None = transport.get_extra_info("socket")
-        if raw is not None:
+        if last:
+            self.write(last)
+        self.response.force_close()
+        if not self._chunked:
+            # Without chunks only a reset tells this end from a good one.
+            raw: socket.socket = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.close()
+        transport.close()  # what was written still goes out; a last chunk does not
+        asyncio.get_running_loop().call_later(self._patience, transport.abort)
+
+    def _send(self, frame: bytes) -> None:
+        transport = self._http.transport
+        if transport is None or transport.is_closing():
+            raise ClientConnectionResetError("the client has gone")
+        transport.write(frame)

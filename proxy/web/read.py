@@ -8,7 +8,7 @@ import re
 import secrets
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from proxy.domain.errors import BadRequest, PayloadTooLarge, Unauthorized, UnsupportedMedia
 
@@ -34,12 +34,15 @@ def bearer_token(http: web.Request) -> str:
 
 async def read_body(http: web.Request, limit: int) -> bytes:
     """The JSON body's bytes. Raises BadRequest, PayloadTooLarge or UnsupportedMedia."""
+    if _oddly_coded(http):
+        raise BadRequest("Of the transfer codings, only 'chunked' on HTTP/1.1 is accepted.")
     if http.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("Compressed request bodies are not accepted; send plain JSON.")
     if http.content_type != "application/json":
         raise UnsupportedMedia("Send the body as JSON, with 'Content-Type: application/json'.")
     if http.content_length is not None and http.content_length > limit:
         raise _too_large(limit)
+    await _ask_for_body(http)
     parts: list[bytes] = []
     size = 0
     try:
@@ -56,17 +59,39 @@ async def read_body(http: web.Request, limit: int) -> bytes:
         error = BadRequest("The request's body did not arrive in time.")
         error.status = 408
         raise error from None
-    except web.PayloadAccessError:
+    except web.RequestPayloadError:
         raise BadRequest("The request's body could not be read.") from None
 
 
-def request_id(http: web.Request) -> str:
+def end_is_unsure(http: web.Request) -> bool:
+    """Whether what follows this request cannot be told from its body."""
+    return _oddly_coded(http) or ("expect" in http.headers and not http.content.is_eof())
+
+
+def _oddly_coded(http: web.Request) -> bool:
+    """RFC 9112 section 6.1: two servers may see such a body end in two places."""
+    codings = [coding.lower() for coding in http.headers.getall("transfer-encoding", [])]
+    return bool(codings) and (codings != ["chunked"] or http.version < HttpVersion11)
+
+
+async def expect_later(http: web.Request) -> None:
+    """For a route's `expect_handler`: the body is asked for when it is to be read."""
+
+
+async def _ask_for_body(http: web.Request) -> None:
+    """RFC 9110 section 10.1.1: a client that sent an expectation waits for this."""
+    if http.headers.get("expect", "").lower() == "100-continue" and http.version >= HttpVersion11:
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        http.writer.output_size = 0  # the answer itself has not begun
+
+
+def request_id(http: web.BaseRequest) -> str:
     """The client's own id where it is a plain word, else a new one."""
     given = http.headers.get("x-request-id", "")
     return given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 
 
-def client_address(http: web.Request, trusted: tuple[Network, ...]) -> str:
+def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
     """Who asks: the peer, or behind trusted proxies the last address that none of them added."""
     address = http.remote or ""
     for forwarded in reversed(http.headers.get("x-forwarded-for", "").split(",")):

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
-from proxy.domain.errors import GatewayError, UpstreamFailed
-from proxy.domain.meter import StreamMeter
+from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamRefused
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, refusal_of
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import SOURCE, error_event, raw_json
-from proxy.web.background import Background
-from proxy.web.door import DOOR
+from proxy.web.door import DOOR, Door
 from proxy.web.outlet import Outlet
 from proxy.web.trace import TRACE, Trace
 
 _LARGEST_ANSWER: Final = 64 * 1024 * 1024
-_SLOW_CLIENT: Final = 60.0  # seconds that a client may read nothing
 
-_BROKEN_OFF: Final = "The upstream broke off its answer. What came is not complete."
+
+class _SlowClient(GatewayError):
+    """A client that reads nothing for too long; it will not read this either."""
+
+    reason = "slow_client"
 
 
 async def relay(
@@ -32,17 +34,19 @@ async def relay(
 ) -> web.StreamResponse:
     """Ask the upstream and pass on what it answers; `headers` go with the answer.
 
-    Raises GatewayError for what goes wrong before the answer's first byte.
+    Raises GatewayError for what goes wrong before the answer's first byte, and
+    ConnectionError where the client has gone.
     """
     headers = {**headers, SOURCE: "upstream"}
     trace = http[TRACE]
+    trace.ended = "client_gone"  # until something else is known
     lease.meter.called()
     try:
         if stream:
             return await _relay_stream(http, outgoing, headers, lease)
         return await _relay_whole(http, outgoing, headers, lease)
     except GatewayError as error:
-        lease.meter.refused()
+        _refund(lease, error)
         trace.ended = error.reason
         raise
 
@@ -51,73 +55,90 @@ async def _relay_stream(
     http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
 ) -> web.StreamResponse:
     door, trace = http.app[DOOR], http[TRACE]
-    trace.ended = "client_gone"
-    async with door.upstream.open(outgoing) as call:
-        lease.lost = call.abort
+    async with _open(door, outgoing, lease) as call:
         await _accept(call, "text/event-stream")
         first = await call.first()
         if not first:
             raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
         trace.got_first_byte()
-        outlet = Outlet(http)
+        outlet = Outlet(http, door.patience)
         await outlet.begin(headers)
         with door.metrics.streams.track_inprogress():
-            await _deliver(call, first, lease.meter, outlet, trace, door.background)
+            await _deliver(call, first, lease, outlet, trace, door)
         return outlet.response
 
 
 async def _deliver(
-    call: Call,
-    first: bytes,
-    meter: StreamMeter,
-    outlet: Outlet,
-    trace: Trace,
-    background: Background,
+    call: Call, first: bytes, lease: Lease, outlet: Outlet, trace: Trace, door: Door
 ) -> None:
     """Every byte to the client; a failure ends in an error event and an unclean close."""
+    meter = lease.meter
+    try:
+        failure = await _pump(call, first, lease, outlet, door)
+    except Exception:
+        outlet.break_off(error_event(GatewayError("The gateway failed on this request.")))
+        raise
+    told = meter.error_sent
+    rest = b"" if failure else meter.rest()
+    if failure is None and not meter.complete:
+        # An event without an end is no use to a client, and would swallow the error's.
+        failure = UpstreamFailed("The upstream broke off its answer. What came is not complete.")
+    if failure is not None:
+        trace.ended = failure.reason
+        outlet.break_off(b"" if told else error_event(failure))
+        return
+    if rest:
+        outlet.write(rest)
+    outlet.end()
+    trace.ended = UpstreamFailed.reason if meter.error_sent else "complete"
 
-    def sink(data: bytes) -> None:
+
+async def _pump(
+    call: Call, first: bytes, lease: Lease, outlet: Outlet, door: Door
+) -> GatewayError | None:
+    """The upstream's bytes into the outlet until they end, or why they cannot.
+
+    Raises ConnectionError where the client has gone.
+    """
+    meter = lease.meter
+    observe_gap = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
+    last = time.perf_counter()
+
+    def pass_on(data: bytes) -> None:
         passed = meter.feed(data)
         if passed:
             outlet.write(passed)
             if outlet.congested:
                 call.pause()
-                background.start(_catch_up(call, outlet), "slow-client")
+                door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
+
+    def sink(data: bytes) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        observe_gap(now - last)
+        last = now
+        pass_on(data)
 
     try:
-        sink(first)
+        pass_on(first)
         await call.deliver(sink)
-        rest = meter.rest()
-        if rest:
-            outlet.write(rest)
-        if not meter.complete:
-            raise UpstreamFailed(_BROKEN_OFF)
     except EventTooLarge:
-        _break_off(outlet, meter, trace, UpstreamFailed("An event of the upstream is too large."))
+        return UpstreamFailed("An event of the upstream is too large.")
     except GatewayError as error:
-        _break_off(outlet, meter, trace, error)
-    else:
-        outlet.end()
-        trace.ended = "complete"
+        return None if meter.complete else error  # after the end mark nothing is missed
+    return None
 
 
-async def _catch_up(call: Call, outlet: Outlet) -> None:
+async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
     try:
-        async with asyncio.timeout(_SLOW_CLIENT):
+        async with asyncio.timeout(patience):
             await outlet.drained()
     except TimeoutError:
-        call.abort(UpstreamFailed("The client did not read in time."))
+        call.abort(_SlowClient("The client did not read in time."))
     except ConnectionError:
-        pass  # it has gone, and its handler is being cancelled
+        pass  # the next write says so
     finally:
         call.resume()
-
-
-def _break_off(outlet: Outlet, meter: StreamMeter, trace: Trace, error: GatewayError) -> None:
-    trace.ended = error.reason
-    if not meter.error_sent:
-        outlet.write(error_event(error))
-    outlet.break_off()
 
 
 async def _relay_whole(
@@ -126,29 +147,46 @@ async def _relay_whole(
     """A client that leaves does not stop this one: it is read to its end, so that the charge
     is exact; the provider's time-outs bound it.
     """
-    work = _fetch(http.app[DOOR].upstream.open(outgoing), lease)
-    task = http.app[DOOR].background.start(work, "whole-answer")
+    door = http.app[DOOR]
+    task = door.background.start(_fetch(door, outgoing, lease), "whole-answer")
     try:
         body = await asyncio.shield(task)
     except asyncio.CancelledError:
         lease.drain = task
         raise
-    http[TRACE].got_first_byte()
+    http[TRACE].ended = "complete"
     return raw_json(body, headers=headers)
 
 
-async def _fetch(opening: AbstractAsyncContextManager[Call], lease: Lease) -> bytes:
+async def _fetch(door: Door, outgoing: Outgoing, lease: Lease) -> bytes:
     try:
-        async with opening as call:
-            lease.lost = call.abort
+        async with _open(door, outgoing, lease) as call:
             await _accept(call, "application/json")
             body = await call.read(_LARGEST_ANSWER)
         if not lease.meter.whole(body):
             raise UpstreamFailed("The upstream's answer is not a JSON object. Try again.")
-    except GatewayError:
-        lease.meter.refused()
+    except GatewayError as error:
+        _refund(lease, error)
         raise
     return body
+
+
+def _refund(lease: Lease, error: GatewayError) -> None:
+    """What the upstream did not answer it does not bill; what we broke off, it may."""
+    if isinstance(error, UpstreamFailed | UpstreamRefused):
+        lease.meter.refused()
+
+
+@asynccontextmanager
+async def _open(door: Door, outgoing: Outgoing, lease: Lease) -> AsyncIterator[Call]:
+    """A call that the ledger, and the worker when it stops, can end."""
+    async with door.upstream.open(outgoing) as call:
+        lease.lost = call.abort
+        door.calls.add(call)
+        try:
+            yield call
+        finally:
+            door.calls.discard(call)
 
 
 async def _accept(call: Call, wanted: str) -> None:

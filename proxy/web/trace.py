@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from proxy.access import Access
+from proxy.domain.errors import LimitExceeded
 from proxy.store.ledger import Lease
 
 
@@ -25,6 +26,7 @@ class Trace:
     first_byte: float | None = None
     ended: str = ""
     reason: str = ""
+    observed: str = ""  # why it would have been refused, had the plan been enforced
     stages: dict[str, float] = field(default_factory=dict)
     _mark: float = 0.0
 
@@ -34,9 +36,10 @@ class Trace:
         self.stages[name] = now - (self._mark or self.started)
         self._mark = now
 
-    def reserved(self, lease: Lease) -> None:
+    def reserved(self, lease: Lease, would_be: LimitExceeded | None) -> None:
         self.lease = lease
         self.provider = lease.provider
+        self.observed = would_be.reason if would_be else ""
         self.stage("reserve")
 
     def got_first_byte(self) -> None:

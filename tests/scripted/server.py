@@ -109,9 +109,9 @@ class ScriptedUpstream:
         except (MalformedRequest, LookupError) as error:
             self._errors.append(error)
         finally:
+            writer.transport.abort()  # first: the wait below may be cancelled
             player.cancel()
             await asyncio.gather(player, return_exceptions=True)
-            writer.transport.abort()
 
     async def _record(self, reader: asyncio.StreamReader, inbox: _Inbox, number: int) -> None:
         while True:

@@ -1,0 +1,75 @@
+"""What is told of a request once it is over: a log line, and the metrics."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from proxy.domain.limits import NANO
+from proxy.metrics import Metrics
+from proxy.web.door import Door
+from proxy.web.trace import Trace
+
+
+def record(door: Door, http: web.BaseRequest, trace: Trace, status: int) -> None:
+    """Log and count one request. `status` is what was answered."""
+    seconds = time.perf_counter() - trace.started
+    _measure(door.metrics, trace, status, seconds)
+    door.log.info("request", **_line(http, trace, status, seconds))
+
+
+def shown(text: str, length: int = 128) -> str:
+    """A client's words, fit to be written: short, and without what no encoding has."""
+    return text[:length].encode(errors="backslashreplace").decode()
+
+
+def _measure(metrics: Metrics, trace: Trace, status: int, seconds: float) -> None:
+    access = trace.access
+    team = access.team.name if access else ""
+    key = metrics.key_label(access.key) if access else ""
+    metrics.requests.labels(team, key, trace.model, trace.provider, str(status)).inc()
+    if trace.observed:
+        metrics.rejections.labels(team, f"observed_{trace.observed}").inc()
+    if trace.lease is None:
+        if trace.reason:
+            metrics.rejections.labels(team, trace.reason).inc()
+        return
+    served = (trace.model, trace.provider)
+    metrics.request_seconds.labels(*served).observe(seconds)
+    metrics.attempts.labels(trace.provider, trace.ended).inc()
+    for stage, spent in trace.stages.items():
+        metrics.overhead.labels(stage).observe(spent)
+    if trace.first_byte is not None:
+        metrics.first_seconds.labels(*served).observe(trace.first_byte)
+        metrics.streams_ended.labels(trace.ended).inc()
+
+
+def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> dict[str, object]:
+    access, lease = trace.access, trace.lease
+    line: dict[str, object] = {
+        "id": trace.id,
+        "client": trace.client,
+        "method": shown(http.method, 16),
+        "path": shown(http.path),
+        "status": status,
+        "team": access.team.name if access else "",
+        "key": access.key.name if access else "",
+        "model": trace.model,
+        "provider": trace.provider,
+        "reason": trace.reason,
+        "observed": trace.observed,
+        "ended": trace.ended,
+        "ms": round(seconds * 1000, 2),
+    }
+    if trace.first_byte is not None:
+        line["first_byte_ms"] = round(trace.first_byte * 1000, 2)
+    if lease is not None and lease.charge is not None:
+        charge = lease.charge
+        line["input_tokens"] = charge.amounts.input
+        line["output_tokens"] = charge.amounts.output
+        line["cached_tokens"] = charge.cached
+        line["images"] = charge.amounts.images
+        line["usd"] = charge.amounts.usd / NANO
+        line["source"] = charge.source
+    return line

@@ -1,0 +1,237 @@
+"""Calls through aiohttp's client: what is sent, whose fault is whose, and every deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from proxy.domain.errors import Forbidden, UpstreamFailed, UpstreamTimeout
+from proxy.upstream.call import Call, Outgoing, Timeouts
+from proxy.upstream.over_aiohttp import AiohttpTransport
+from tests.gateway import until
+from tests.scripted import (
+    Close,
+    End,
+    Head,
+    Pause,
+    Raw,
+    ScriptedUpstream,
+    Send,
+    Sleep,
+    chat_json,
+)
+
+HANG = Sleep(60)
+PATIENT = Timeouts(connect=2, first_byte=2, idle=2, total=10)
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    made = AiohttpTransport()
+    yield made
+    await made.close()
+
+
+def outgoing(up: ScriptedUpstream, timeouts: Timeouts = PATIENT, **headers: str) -> Outgoing:
+    return Outgoing(f"{up.url}/chat/completions", headers, b'{"a":1}', timeouts)
+
+
+async def read(call: Call) -> bytes:
+    parts: list[bytes] = []
+    await call.deliver(parts.append)
+    return b"".join(parts)
+
+
+async def test_a_request_goes_out_as_it_was_made(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """The body goes up byte for byte, with our headers, and no compression is asked for."""
+    upstream.script(chat_json("Hi"))
+    async with transport.open(outgoing(upstream, authorization="Bearer x")) as call:
+        assert (call.status, call.headers["content-type"]) == (200, "application/json")
+        await call.read(10_000)
+    (sent,) = upstream.requests
+    assert (sent.method, sent.path, sent.body) == ("POST", "/v1/chat/completions", b'{"a":1}')
+    assert sent.header("authorization") == "Bearer x"
+    assert sent.header("content-type") == "application/json"
+    assert sent.header("accept-encoding") == "identity"
+    assert sent.header("cookie") is None
+
+
+async def test_no_environment_puts_a_proxy_between(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy variable of the environment is not obeyed: it would see every key."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    upstream.script(chat_json("Hi"))
+    made = AiohttpTransport()
+    async with made.open(outgoing(upstream)) as call:
+        assert call.status == 200
+    await made.close()
+
+
+async def test_an_answer_that_is_too_large(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """A body over the limit is a failure, and its connection is closed."""
+    upstream.script([Head(), Send(b"x" * 11), HANG])
+    async with transport.open(outgoing(upstream)) as call:
+        with pytest.raises(UpstreamFailed, match="too large"):
+            await call.read(10)
+    await upstream.wait_closed(1)
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "steps"),
+    [
+        (Timeouts(2, 0.1, 2, 10), [HANG]),
+        (Timeouts(2, 0.1, 2, 10), [Head(), HANG]),
+        (Timeouts(2, 2, 0.1, 10), [Head(), Send(b"x"), HANG]),
+        (Timeouts(2, 2, 2, 0.1), [Head(), Send(b"x"), HANG]),
+    ],
+    ids=["the head", "the first byte", "idle", "total"],
+)
+async def test_each_deadline(
+    transport: AiohttpTransport,
+    upstream: ScriptedUpstream,
+    timeouts: Timeouts,
+    steps: list[Head | Send | Sleep],
+) -> None:
+    """Head and first byte share a deadline, a silence has one, and so has the whole."""
+    upstream.script(steps)
+
+    async def ask() -> None:
+        async with transport.open(outgoing(upstream, timeouts)) as call:
+            await call.first()
+            await read(call)
+
+    with pytest.raises(UpstreamTimeout):
+        await ask()
+    await upstream.wait_closed(1)
+
+
+async def test_a_slow_reader_is_not_the_upstreams_fault(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """While a call is paused nothing is delivered, and the idle deadline does not run."""
+    more = asyncio.Event()
+    upstream.script([Head(), Send(b"one"), Pause(more), Send(b"two"), End()])
+    parts: list[bytes] = []
+    async with transport.open(outgoing(upstream, Timeouts(2, 2, 0.05, 10))) as call:
+
+        def sink(data: bytes) -> None:
+            parts.append(data)
+            call.pause()
+
+        delivery = asyncio.create_task(call.deliver(sink))
+        await until(lambda: parts == [b"one"])
+        more.set()
+        done, _ = await asyncio.wait([delivery], timeout=0.2)  # four times the idle deadline
+        assert not done
+        assert parts == [b"one"]
+        call.resume()
+        await until(lambda: parts == [b"one", b"two"])
+        call.resume()
+        await delivery
+
+
+async def test_a_call_that_was_paused_before_it_delivers(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """A pause holds from the first piece on."""
+    upstream.script([Head(), Send(b"one"), Send(b"two"), End()])
+    parts: list[bytes] = []
+    async with transport.open(outgoing(upstream)) as call:
+        parts.append(await call.first())
+        call.pause()
+        delivery = asyncio.create_task(call.deliver(parts.append))
+        await upstream.wait_requests(1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(parts) == 1
+        call.resume()
+        await delivery
+    assert b"".join(parts) == b"onetwo"
+
+
+@pytest.mark.parametrize("paused", [True, False])
+async def test_an_abort_wakes_who_waits(
+    transport: AiohttpTransport, upstream: ScriptedUpstream, paused: bool
+) -> None:
+    """Aborting closes the connection, and what waits on the call raises the reason."""
+    upstream.script([Head(), Send(b"one"), HANG])
+    async with transport.open(outgoing(upstream)) as call:
+        await call.first()
+        if paused:
+            call.pause()
+        delivery = asyncio.create_task(read(call))
+        await asyncio.sleep(0)
+        call.abort(Forbidden("enough"))
+        with pytest.raises(Forbidden, match="enough"):
+            await delivery
+        await upstream.wait_closed(1)
+
+
+async def test_what_the_sink_raises_is_not_translated(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """An error of the receiving side, even an OSError, is not the upstream's."""
+    upstream.script([Head(), Send(b"one"), HANG])
+
+    def sink(data: bytes) -> None:
+        raise ConnectionResetError("the client")
+
+    async with transport.open(outgoing(upstream)) as call:
+        with pytest.raises(ConnectionResetError, match="the client"):
+            await call.deliver(sink)
+    await upstream.wait_closed(1)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_broken_framing_ends_a_body_at_once(
+    transport: AiohttpTransport, upstream: ScriptedUpstream, together: bool
+) -> None:
+    """Chunks that cannot be read are a failure when they come, not at the idle deadline."""
+    chunk, rubbish = b"3\r\none\r\n", b"zz\r\nrubbish"
+    pieces = [Raw(chunk + rubbish)] if together else [Raw(chunk), Raw(rubbish)]
+    upstream.script([Head(), *pieces, HANG])
+    async with asyncio.timeout(1), transport.open(outgoing(upstream)) as call:
+        with pytest.raises(UpstreamFailed):
+            await read(call)
+
+
+async def test_connections_are_watched_once(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """A connection that serves many requests is remembered once, and forgotten with its end."""
+    upstream.script(chat_json("Hi"))
+    for _ in range(5):
+        async with transport.open(outgoing(upstream)) as call:
+            await call.read(10_000)
+    upstream.script([Head(), Send(b"x"), Close()])
+    async with transport.open(outgoing(upstream)) as call:
+        with pytest.raises(UpstreamFailed):
+            await read(call)
+    assert upstream.connections == 1
+    await until(lambda: not transport._bodies)
+
+
+async def test_cancelling_closes_the_connection(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """Who is cancelled while it waits for the head leaves no connection behind."""
+    upstream.script([HANG])
+
+    async def ask() -> None:
+        async with transport.open(outgoing(upstream)):
+            pass
+
+    task = asyncio.create_task(ask())
+    await upstream.wait_requests(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await upstream.wait_closed(1)

@@ -1,0 +1,201 @@
+"""Streams that fail after the first byte: one error event, and an end that nobody mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+
+import aiohttp
+import pytest
+
+from proxy.domain.errors import Unauthorized
+from proxy.domain.meter import StreamMeter
+from proxy.domain.sse import LARGEST_EVENT
+from tests.gateway import HELLO, Gateway, events, until
+from tests.scripted import (
+    Close,
+    End,
+    Head,
+    Raw,
+    Reset,
+    ScriptedUpstream,
+    Send,
+    Sleep,
+    Step,
+    chat_json,
+    chat_stream,
+    sse,
+)
+from tests.web.books import open_books, quick
+from tests.web.raw import chat_request, connected, unchunked
+from tests.web.refusals import refused
+
+HANG = Sleep(60)
+
+
+@pytest.fixture
+async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gateway]:
+    async with quick(store_url, upstream) as opened:
+        yield opened
+
+
+WORD = {"choices": [{"index": 0, "delta": {"content": "Hello there"}, "finish_reason": None}]}
+TWO = sse(WORD, WORD)
+GIANT = b"data: " + b"x" * 2**18
+
+AFTER_THE_FIRST_BYTE: dict[str, tuple[Iterable[Step], str]] = {
+    "truncated chunks": ([Close()], "upstream_failed"),
+    "a clean end without [DONE]": ([End()], "upstream_failed"),
+    "half an event": ([Send(b'data: {"choices": [{"ind'), End()], "upstream_failed"),
+    "half an event, then a reset": ([Send(b'data: {"choi'), Reset()], "upstream_failed"),
+    "a reset": ([Reset()], "upstream_failed"),
+    "a stall": ([HANG], "upstream_timeout"),
+    "garbage in the framing": ([Raw(b"zz\r\nrubbish")], "upstream_failed"),
+    "an event too large": (
+        [*[Send(GIANT)] * (LARGEST_EVENT // len(GIANT) + 1), HANG],
+        "upstream_failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_THE_FIRST_BYTE)
+async def test_a_failure_after_the_first_byte(
+    gate: Gateway, upstream: ScriptedUpstream, name: str
+) -> None:
+    """After the 200 a failure is one error event, no [DONE], and no last chunk."""
+    steps, ended = AFTER_THE_FIRST_BYTE[name]
+    upstream.script([Head(), Send(TWO), *steps])
+    books = await open_books(gate)
+    async with connected(gate.url) as client:
+        await client.send(chat_request(books.key))
+        assert (await client.head()).status == 200
+        raw = await client.rest()
+    body = unchunked(raw)
+    assert body.startswith(TWO)
+    found = events(body.removeprefix(TWO))
+    assert [set(event) for event in found] == [{"error"}], body[-500:]
+    assert found[0]["error"].keys() == {"message", "type", "param", "code"}
+    assert found[0]["error"]["type"] == "server_error"
+    assert body.endswith(b"}}\n\n")
+    line = await gate.request_line()
+    assert (line["status"], line["ended"], line["source"]) == (200, ended, "estimated")
+    # "Hello there" is two tokens of either vocabulary.
+    assert line["output_tokens"] == 4
+    await books.closed(requests=1, tokens=line["input_tokens"] + 4)
+
+
+@pytest.mark.parametrize("last", [[End()], [Send(sse("[DONE]")), End()], [Reset()]])
+async def test_an_error_event_of_the_upstreams_is_the_only_one(
+    gate: Gateway, upstream: ScriptedUpstream, last: list[Step]
+) -> None:
+    """An upstream's own error event passes, and none of ours is added."""
+    theirs = sse({"error": {"message": "overloaded", "type": "x", "param": None, "code": None}})
+    upstream.script([Head(), Send(TWO + theirs), *last])
+    async with connected(gate.url) as client:
+        await client.send(chat_request(await gate.key()))
+        assert (await client.head()).status == 200
+        if isinstance(last[0], Send):  # it ends as a whole stream does: so does ours
+            body = b"".join(await client.chunks())
+        else:
+            body = unchunked(await client.rest())
+    assert body.startswith(TWO + theirs)
+    assert body.count(b'"error"') == 1
+    assert (await gate.request_line())["ended"] == "upstream_failed"
+
+
+async def test_an_unfinished_error_event_is_replaced_by_ours(
+    gate: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """An error event that the upstream did not finish is no use: ours stands in its place."""
+    half = sse({"error": {"message": "theirs"}}).removesuffix(b"\n\n")
+    upstream.script([Head(), Send(TWO + half), End()])
+    async with connected(gate.url) as client:
+        await client.send(chat_request(await gate.key()))
+        assert (await client.head()).status == 200
+        body = unchunked(await client.rest())
+    (error,) = events(body.removeprefix(TWO))
+    assert error["error"]["type"] == "server_error"
+
+
+async def test_a_key_that_is_revoked_in_mid_stream(
+    gate: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """What the ledger ends is told in the stream, and charged for what came."""
+    upstream.script([Head(), Send(TWO), HANG])
+    books = await open_books(gate)
+    async with connected(gate.url) as client:
+        await client.send(chat_request(books.key))
+        assert (await client.head()).status == 200
+        assert await client.chunk()
+        (call,) = gate.door.calls
+        call.abort(Unauthorized("This API key has been revoked."))
+        (error,) = events(unchunked(await client.rest()))
+    assert error["error"]["code"] == "invalid_api_key"
+    line = await gate.request_line()
+    assert line["ended"] == "unauthorized"
+    await books.closed(requests=1, tokens=line["input_tokens"] + 4)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_key_that_is_revoked_before_the_first_byte(
+    gate: Gateway, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """What the ledger ends early is a plain error, and the input is charged: it was sent."""
+    kind = "text/event-stream" if stream else "application/json"
+    upstream.script([Head(200, (("Content-Type", kind),)), HANG])
+    books = await open_books(gate)
+    asking = asyncio.ensure_future(
+        refused(
+            books.post({**HELLO, "stream": stream}),
+            (401, "invalid_request_error", "invalid_api_key"),
+        )
+    )
+    await until(lambda: bool(gate.door.calls))
+    (call,) = gate.door.calls
+    call.abort(Unauthorized("This API key has been revoked."))
+    await asking
+    line = await gate.request_line()
+    assert (line["ended"], line["output_tokens"]) == ("unauthorized", 0)
+    assert line["input_tokens"] > 0
+    await books.closed(requests=1, tokens=line["input_tokens"])
+
+
+async def test_a_fault_of_our_own_in_mid_stream(
+    gate: Gateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of ours ends a stream as a failure of the upstream's does, without a second head."""
+
+    def broken(*_: object) -> bytes:
+        raise KeyError("the answer")
+
+    upstream.script([Head(), Send(TWO), HANG])
+    books = await open_books(gate)
+    monkeypatch.setattr(StreamMeter, "feed", broken)
+    async with connected(gate.url) as client:
+        await client.send(chat_request(books.key))
+        assert (await client.head()).status == 200
+        (error,) = events(unchunked(await client.rest()))
+    assert error["error"]["type"] == "server_error"
+    (line,) = [x for x in gate.log_lines() if x["event"] == "unexpected"]
+    assert line["error"] == "KeyError"
+    assert "the answer" not in gate.log.getvalue()
+    tokens = (await gate.request_line())["input_tokens"]
+    await books.closed(requests=1, tokens=tokens)
+
+
+async def test_the_connection_of_a_good_answer_is_used_again(
+    gate: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """Requests one after the other share a connection; one that failed is not used again."""
+    upstream.script(chat_stream(["Hi"]))
+    upstream.script(chat_json("Hi"))
+    upstream.script([Head(), Send(TWO), HANG])
+    upstream.script(chat_json("Hi"))
+    key = await gate.key()
+    for stream in (True, False, True, False):
+        async with gate.post(key, {**HELLO, "stream": stream}) as answer:
+            with contextlib.suppress(aiohttp.ClientPayloadError):
+                await answer.read()
+        await gate.idle()
+    assert [sent.connection_id for sent in upstream.requests] == [1, 1, 1, 2]
