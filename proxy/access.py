@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from proxy.domain.errors import Forbidden, Unauthorized
 from proxy.domain.estimate import OutputCap
 from proxy.domain.identity import (
@@ -71,9 +73,14 @@ def open_access(
 ) -> Access:
     """The access that two records give to the secret with this digest.
 
-    Raises Forbidden for a plan that the config does not have.
+    Raises Forbidden for a record that cannot be read, and a plan that the config does not have.
     """
-    team, key = decode_team(team_blob), decode_key(key_blob)
+    try:
+        team, key = decode_team(team_blob), decode_key(key_blob)
+    except msgspec.DecodeError:
+        raise Forbidden(
+            "The record of this key cannot be read by this release. Ask your platform team."
+        ) from None
     found = [_plan(plans, team.plan, f"team '{team.name}'")]
     key_limits: tuple[Limit, ...] = ()
     if key.plan is not None:

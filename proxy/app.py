@@ -28,13 +28,13 @@ from proxy.images.rewrite import RewriteRule
 from proxy.images.tokens import formula_for, image_tokens, largest
 from proxy.images.urls import UrlRules
 from proxy.metrics import Metrics
-from proxy.store.client import Store
+from proxy.store.client import Store, end_tasks
 from proxy.store.directory import Directory
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Lease, Ledger
 from proxy.upstream.call import Provider, Timeouts
 from proxy.upstream.over_aiohttp import AiohttpTransport
-from proxy.web import ops, public
+from proxy.web import admin, ops, public
 from proxy.web.background import Background
 from proxy.web.chat import chat_completions
 from proxy.web.door import DOOR, Door
@@ -204,8 +204,7 @@ async def open_door(
         yield door
     finally:
         if watcher is not None:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            await end_tasks(watcher)
         await door.background.stop(config.server.drain)
         await ledger.stop(_SETTLE_DEADLINE)
         await keys.stop()
@@ -226,15 +225,16 @@ async def _watch_limits(door: Door, plans: Mapping[str, Plan]) -> None:
     while True:
         with contextlib.suppress(StoreUnavailable):
             for team in await door.directory.teams():
-                access = _team_access(encode_record(team), plans)
-                if access is None:
-                    continue
-                bounds = tuple(
-                    b for b in access.bounds if b.scope == "team" and b.limit.model == ANY_MODEL
-                )
-                _, states = await door.ledger.peek(team.name, bounds)
-                door.metrics.limits(team.name, states)
+                await _show_limits(door, _team_access(encode_record(team), plans))
         await asyncio.sleep(_LIMITS_EVERY)
+
+
+async def _show_limits(door: Door, access: Access | None) -> None:
+    if access is None:
+        return
+    wanted = (b for b in access.bounds if b.scope == "team" and b.limit.model == ANY_MODEL)
+    _, states = await door.ledger.peek(access.team.name, tuple(wanted))
+    door.metrics.limits(access.team.name, states)
 
 
 def _team_access(blob: bytes, plans: Mapping[str, Plan]) -> Access | None:
@@ -259,6 +259,8 @@ def admin_app(door: Door, config: cfg.Config) -> web.Application:
     """The operators' listener's application; its requests are nobody's usage."""
     app = _app(door, config, recorded=False)
     ops.add_routes(app)
+    if token := config.admin.token.get_secret_value():
+        admin.add_routes(app, token)
     return app
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from aiohttp import web
 from proxy import __version__, logs
 from proxy.app import PATIENCE, admin_app, open_door, public_app
 from proxy.config import Config
-from proxy.store.embedded import EmbeddedValkey, make_pepper
+from proxy.store.opening import StoreAccess
 from proxy.web.door import Door
 from proxy.web.server import Runner
 
@@ -30,34 +30,6 @@ class Listening:
     public: str
     admin: str
     door: Door
-
-
-@dataclass(frozen=True, slots=True)
-class StoreAccess:
-    """Where the store is, and what its keys are signed with."""
-
-    url: str
-    peppers: tuple[str, ...]
-
-
-class NotConfigured(Exception):
-    """Something without which the store cannot be used; the message says what to set."""
-
-
-@contextmanager
-def opened_store(config: Config) -> Iterator[StoreAccess]:
-    """The config's store; an embedded one is found or started, and left on leaving.
-
-    Raises EmbeddedStoreError or NotConfigured.
-    """
-    peppers = tuple(pepper.get_secret_value() for pepper in config.keys.pepper)
-    if not config.store.embedded:
-        if not peppers:
-            raise NotConfigured("keys.pepper is not set: set VISIONGATE_KEY_PEPPER")
-        yield StoreAccess(config.store.url.get_secret_value(), peppers)
-        return
-    with EmbeddedValkey(config.store.data) as valkey:
-        yield StoreAccess(valkey.url, peppers or (make_pepper(config.store.data),))
 
 
 @asynccontextmanager
@@ -101,7 +73,7 @@ async def _site(app: web.Application, host: str, port: int, shutdown: float) -> 
 
 
 async def until_stopped(ready: Callable[[], None] | None = None) -> None:
-    """Wait for SIGINT or SIGTERM."""
+    """Wait for SIGINT or SIGTERM; a second one is not waited for."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,6 +81,8 @@ async def until_stopped(ready: Callable[[], None] | None = None) -> None:
     if ready is not None:
         ready()
     await stopped.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
 
 
 async def serve(config: Config, access: StoreAccess) -> None:

@@ -12,13 +12,13 @@ from typing import Any, Final
 import yaml
 
 from proxy.cli import values
-from proxy.cli.output import when
 from proxy.config import Problem
 from proxy.config.problems import Path, nearest
 from proxy.config.yamlfile import Document, read_yaml
 from proxy.domain.identity import Grant, KeyRecord, Secret, TeamRecord
 from proxy.domain.limits import Limit
 from proxy.store.directory import DirectoryError, check_name
+from proxy.store.shapes import when
 
 VERSION: Final = "1"
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from proxy.config import ConfigError
 from proxy.domain.errors import GatewayError
-from proxy.serve import NotConfigured
 from proxy.store.client import SchemaError
 from proxy.store.datadir import EmbeddedStoreError
 from proxy.store.directory import DirectoryError
+from proxy.store.opening import NotConfigured
 
 FAILED: Final = 1
 WRONG: Final = 2

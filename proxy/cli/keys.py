@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from proxy.cli import limits
 from proxy.cli.faults import Failure, WrongUsage
-from proxy.cli.output import note, say, show_fields, show_json, show_table, when
+from proxy.cli.output import note, say, show_fields, show_json, show_table
 from proxy.cli.session import Session, in_session, waiting_for_input
-from proxy.cli.shapes import key_shape, key_status
 from proxy.cli.teams import LIMIT_COLUMNS
 from proxy.domain.identity import KeyRecord
 from proxy.domain.keys import PREFIX, find_keys
 from proxy.domain.limits import merge
 from proxy.store.directory import FoundKey, NewKey
+from proxy.store.shapes import key_shape, key_status, when
 
 _ADVICE = """\
 It is not shown again. To use it:

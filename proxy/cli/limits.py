@@ -10,7 +10,6 @@ from proxy.access import Access, open_access
 from proxy.app import build_plans
 from proxy.cli.faults import WrongUsage
 from proxy.cli.session import Session
-from proxy.cli.shapes import limit_shape, source_of
 from proxy.cli.values import Slot
 from proxy.config import Config
 from proxy.config.problems import nearest
@@ -18,6 +17,7 @@ from proxy.domain.identity import KeyRecord, TeamRecord, encode_record
 from proxy.domain.limits import ANY_MODEL, Limit, merge
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Ledger
+from proxy.store.shapes import limit_shape, source_of
 
 
 def check_plan(config: Config, plan: str | None, whose: str = "") -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -33,11 +32,6 @@ def note(text: str) -> None:
     """Beside the answer: what a program that reads the answer does not want."""
     sys.stdout.flush()
     sys.stderr.write(text + "\n")
-
-
-def when(seconds: int | None) -> str | None:
-    """A time in UTC: 2027-01-31T00:00:00Z."""
-    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def show_json(value: Any) -> None:

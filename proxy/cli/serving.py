@@ -14,16 +14,18 @@ from proxy.cli.output import note, say_good, show_fields, show_json
 from proxy.cli.session import config_file, explained, open_store, read_config, session
 from proxy.config import Config, ConfigError, Problem
 from proxy.domain.identity import KeyRecord, TeamRecord
-from proxy.serve import opened_store, run
-from proxy.serve import serve as serve_forever
 from proxy.store.client import translated
 from proxy.store.layout import VERSION
+from proxy.store.opening import opened_store
 
 #: Where the configuration would have what a field of a record names.
 _BLOCKS: Final = {"plan": "plans", "limits": "models"}
 
 
 def serve(args: Namespace) -> None:
+    from proxy.serve import run
+    from proxy.serve import serve as serve_forever
+
     config = read_config(args)
     logs.configure()
     try:

@@ -16,9 +16,9 @@ from typing import Final
 from proxy.cli.faults import Failure, WrongUsage
 from proxy.config import Config, load_config
 from proxy.domain.errors import StoreUnavailable
-from proxy.serve import opened_store
 from proxy.store.client import Store
 from proxy.store.directory import Directory
+from proxy.store.opening import opened_store
 
 #: The least that works; each value's meaning is in the example beside the release.
 SMALLEST: Final = """\

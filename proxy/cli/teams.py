@@ -12,9 +12,9 @@ from proxy.cli import limits
 from proxy.cli.faults import Failure, WrongUsage
 from proxy.cli.output import say, show_fields, show_json, show_table
 from proxy.cli.session import Session, in_session, waiting_for_input
-from proxy.cli.shapes import key_shape, team_shape
 from proxy.domain.identity import TeamRecord
 from proxy.domain.limits import merge
+from proxy.store.shapes import key_shape, team_shape
 
 LIMIT_COLUMNS = ("limit", "of", "from", "amount", "used", "reserved", "remaining", "resets_at")
 

@@ -23,7 +23,8 @@ from proxy.config import Config, load_config
 from proxy.demo.picture import demo_picture
 from proxy.demo.upstream import DEMO_KEY, make_demo_upstream
 from proxy.domain.limits import parse_limit
-from proxy.serve import Listening, StoreAccess, listening, opened_store, run, until_stopped
+from proxy.serve import Listening, listening, run, until_stopped
+from proxy.store.opening import StoreAccess, opened_store
 
 PORT: Final = 8080
 ADMIN_PORT: Final = 9090

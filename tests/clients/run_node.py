@@ -25,8 +25,7 @@ SECONDS = 300
 def main() -> int:
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
-        print("make clients needs Node.js 20 or later, with npm, on the PATH", file=sys.stderr)
-        return 1
+        sys.exit("make clients needs Node.js 20 or later, with npm, on the PATH")
     install = (npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
     subprocess.run(install, cwd=SUITE, check=True, timeout=SECONDS)
     with running_demo() as demo:

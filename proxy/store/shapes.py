@@ -1,16 +1,21 @@
-"""Teams, keys and limits as the commands' JSON has them."""
+"""Teams, keys and limits as JSON: the commands' and the admin API's."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from proxy.cli.output import when
 from proxy.domain.identity import Bound, KeyRecord, TeamRecord
 from proxy.domain.limits import NANO, Limit
 from proxy.domain.quota import State, resets_at
+
+
+def when(seconds: int | None) -> str | None:
+    """A time in UTC: 2027-01-31T00:00:00Z."""
+    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def team_shape(team: TeamRecord) -> dict[str, Any]:
