@@ -14,25 +14,16 @@ from aiohttp import web
 from proxy import config as cfg
 from proxy import logs
 from proxy.access import Access, Plan, open_access
-from proxy.domain.chat import ImagePart
 from proxy.domain.errors import GatewayError, StoreUnavailable
-from proxy.domain.estimate import ImageCost, OutputCap
 from proxy.domain.identity import KeyRecord, encode_record
 from proxy.domain.limits import ANY_MODEL
-from proxy.domain.routing import Model, Target
-from proxy.domain.tokenizer import Tokenizer, tokenizer_for
-from proxy.domain.usage import FREE, Price
 from proxy.images.guard import ImageGuard
-from proxy.images.policy import ImagePolicy
-from proxy.images.rewrite import RewriteRule
-from proxy.images.tokens import formula_for, image_tokens, largest
-from proxy.images.urls import UrlRules
 from proxy.metrics import Metrics
+from proxy.rules import build_models, build_plans, build_providers
 from proxy.store.client import Store, end_tasks
 from proxy.store.directory import Directory
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Lease, Ledger
-from proxy.upstream.call import Provider, Timeouts
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from proxy.web import admin, ops, public
 from proxy.web.background import Background
@@ -45,117 +36,6 @@ from proxy.web.server import REFUSE
 PATIENCE: Final = 60.0  # seconds that a client may read nothing
 _SETTLE_DEADLINE: Final = 10.0  # seconds
 _LIMITS_EVERY: Final = 15.0  # seconds between two looks at the teams' limits
-
-
-def build_models(config: cfg.Config) -> dict[str, Model]:
-    """The models of a config, with their tokenizers and image formulas."""
-    return {name: _model(name, model) for name, model in config.models.items()}
-
-
-def _model(name: str, model: cfg.Model) -> Model:
-    targets = tuple(
-        Target(t.provider, t.model, t.weight, t.priority, _price(t.price)) for t in model.targets
-    )
-    return Model(
-        name=name,
-        targets=targets,
-        max_output=model.max_output,
-        output_param=model.output_param,
-        vision=model.vision,
-        hidden_output=model.output_param == "max_completion_tokens",
-        tokenizer=_dearest_tokenizer({target.model for target in targets}),
-        image_cost=_dearest_image(
-            # A name of ours says nothing of the price; those of the targets do.
-            {target.model for target in targets}
-            if model.image_tokens == name
-            else {model.image_tokens}
-        ),
-    )
-
-
-def _price(price: cfg.Price | None) -> Price:
-    if price is None:
-        return FREE
-    return Price.from_usd(price.input, price.output, price.cached_input, price.cache_write)
-
-
-def _dearest_tokenizer(models: set[str]) -> Tokenizer:
-    """The most tokens that any of the models makes of a text; its vocabularies are loaded."""
-    counts = {tokenizer_for(model) for model in models}
-    for count in counts:
-        count(("a text, so that the first request need not wait",))
-    return counts.pop() if len(counts) == 1 else lambda texts: max(c(texts) for c in counts)
-
-
-def _dearest_image(models: set[str]) -> ImageCost:
-    """The most tokens that an image costs at any of the models."""
-    formulas = [formula_for(model) for model in models]
-
-    def cost(part: ImagePart) -> int:
-        if part.sized:
-            sides = part.width, part.height
-            return max(image_tokens(formula, *sides, part.detail) for formula in formulas)
-        return max(largest(formula, part.detail) for formula in formulas)
-
-    return cost
-
-
-def build_plans(config: cfg.Config) -> dict[str, Plan]:
-    """The plans of a config, ready to be applied."""
-    return {
-        name: Plan(
-            name=name,
-            models=frozenset(plan.models),
-            output=OutputCap(plan.max_tokens.default, plan.max_tokens.cap, plan.max_tokens.over),
-            limits=plan.limits,
-            require_stream=plan.require_stream,
-            allow_parameters=frozenset(plan.allow_parameters),
-            enforce=plan.enforce,
-            images=image_policy(plan.images),
-        )
-        for name, plan in config.plans.items()
-    }
-
-
-def image_policy(images: cfg.Images) -> ImagePolicy:
-    """The policy that an `images` block describes."""
-    return ImagePolicy(
-        mode=images.mode,
-        urls=UrlRules(
-            schemes=frozenset(images.schemes),
-            ports=frozenset(images.ports),
-            allow=images.hosts.allow,
-            deny=images.hosts.deny,
-        ),
-        formats=frozenset(images.formats),
-        max_count=images.max_count,
-        max_bytes=images.max_bytes,
-        max_pixels=images.max_pixels,
-        max_side=images.max_side,
-        max_frames=images.max_frames,
-        detail_default=images.detail.default,
-        detail_cap=images.detail.cap,
-        rewrite=tuple(RewriteRule.parse(rule.from_, rule.to) for rule in images.rewrite),
-    )
-
-
-def build_providers(config: cfg.Config) -> dict[str, Provider]:
-    """The providers of a config, with their secrets."""
-    return {
-        name: Provider(
-            name=name,
-            kind=provider.kind,
-            base_url=str(provider.base_url).rstrip("/"),
-            api_keys=provider.secrets,
-            timeouts=Timeouts(
-                connect=provider.timeouts.connect,
-                first_byte=provider.timeouts.first_byte,
-                idle=provider.timeouts.idle,
-                total=provider.timeouts.total,
-            ),
-        )
-        for name, provider in config.providers.items()
-    }
 
 
 @asynccontextmanager

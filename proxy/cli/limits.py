@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from proxy.access import Access, open_access
-from proxy.app import build_plans
 from proxy.cli.faults import WrongUsage
 from proxy.cli.session import Session
 from proxy.cli.values import Slot
@@ -15,6 +14,7 @@ from proxy.config import Config
 from proxy.config.problems import nearest
 from proxy.domain.identity import KeyRecord, TeamRecord, encode_record
 from proxy.domain.limits import ANY_MODEL, Limit, merge
+from proxy.rules import build_plans
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Ledger
 from proxy.store.shapes import limit_shape, source_of
