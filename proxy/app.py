@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -22,6 +25,7 @@ from proxy.metrics import Metrics
 from proxy.rules import build_models, build_plans, build_providers
 from proxy.store.client import Store, end_tasks
 from proxy.store.directory import Directory
+from proxy.store.journal import Journal, replay
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Lease, Ledger
 from proxy.upstream.over_aiohttp import AiohttpTransport
@@ -35,7 +39,10 @@ from proxy.web.server import REFUSE
 
 PATIENCE: Final = 60.0  # seconds that a client may read nothing
 _SETTLE_DEADLINE: Final = 10.0  # seconds
-_LIMITS_EVERY: Final = 15.0  # seconds between two looks at the teams' limits
+_HOUSE_EVERY: Final = 15.0  # seconds
+
+#: Below the data directory: settlements that the store could not take.
+JOURNAL: Final = "journal"
 
 
 @asynccontextmanager
@@ -56,9 +63,17 @@ async def open_door(
     store = Store.open(store_url, metrics.stored)
     plans = build_plans(config)
     keys = KeyRing(store, peppers, plans)
-    ledger = Ledger(store, keys, support=config.server.support, observer=_observer(metrics))
+    journal = Journal(config.store.data / JOURNAL)
+    ledger = Ledger(
+        store,
+        keys,
+        support=config.server.support,
+        observer=_observer(metrics),
+        journal=journal,
+    )
     upstream = AiohttpTransport()
     metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
+    metrics.journal.set_function(lambda: float(journal.entries))
     door = Door(
         models=build_models(config),
         providers=build_providers(config),
@@ -75,16 +90,17 @@ async def open_door(
         max_body=config.server.max_body,
         patience=patience,
     )
-    watcher: asyncio.Task[None] | None = None
+    keeper: asyncio.Task[None] | None = None
     try:
         await store.check_schema()
         await keys.start()
         await ledger.start()
-        watcher = asyncio.create_task(_watch_limits(door, plans), name="watch-limits")
+        house = _keep_house(door, plans, config.store.data / JOURNAL)
+        keeper = asyncio.create_task(house, name="keep-house")
         yield door
     finally:
-        if watcher is not None:
-            await end_tasks(watcher)
+        if keeper is not None:
+            await end_tasks(keeper)
         await door.background.stop(config.server.drain)
         await ledger.stop(_SETTLE_DEADLINE)
         await keys.stop()
@@ -100,13 +116,18 @@ def _observer(metrics: Metrics) -> Callable[[Lease], None]:
     return ended
 
 
-async def _watch_limits(door: Door, plans: Mapping[str, Plan]) -> None:
-    """Show the teams' limits, and free what dead workers left, every few seconds."""
+async def _keep_house(door: Door, plans: Mapping[str, Plan], journals: Path) -> None:
+    """Every few seconds: make the settlements that dead workers left, show the teams' limits,
+    and, by looking at them, free the leases that have run out.
+    """
     while True:
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(StoreUnavailable, OSError):
+            replayed = await replay(door.store, journals, time.time())
+            if replayed.settled or replayed.too_old:
+                door.log.warning("journal", **asdict(replayed))
             for team in await door.directory.teams():
                 await _show_limits(door, _team_access(encode_record(team), plans))
-        await asyncio.sleep(_LIMITS_EVERY)
+        await asyncio.sleep(_HOUSE_EVERY)
 
 
 async def _show_limits(door: Door, access: Access | None) -> None:

@@ -91,6 +91,7 @@ class Metrics:
         self.streams = gauge("streams_active", "Streams open.")
         self.streams_ended = counter("streams_ended", "Streams by how they ended.", ("reason",))
         self.reserved = gauge("tokens_reserved", "Tokens reserved by requests in flight.")
+        self.journal = gauge("journal_entries", "Settlements on disk that wait for the store.")
         self.attempts = counter(
             "upstream_attempts", "Requests sent to providers.", ("provider", "outcome")
         )

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import io
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -184,18 +185,19 @@ async def open_gateway(
     store_url: str, upstream_url: str, *, patience: float = 60.0, **changes: Any
 ) -> AsyncIterator[Gateway]:
     """A gateway with CONFIG and `changes` over it; `patience` as `Door` has it."""
-    config = make_config(store_url, upstream_url, **changes)
     out = io.StringIO()
     log = structlog.wrap_logger(
         structlog.PrintLogger(out),
         processors=[structlog.processors.JSONRenderer(serializer=_strict_json)],
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
-    async with (
-        listening(config, store_url, (PEPPER,), log=log, patience=patience) as gate,
-        aiohttp.ClientSession() as session,
-    ):
-        yield Gateway(gate.public, gate.admin, gate.door, session, out)
+    with tempfile.TemporaryDirectory(prefix="vg-") as data:
+        config = make_config(store_url, upstream_url, **merged({"store": {"data": data}}, changes))
+        async with (
+            listening(config, store_url, (PEPPER,), log=log, patience=patience) as gate,
+            aiohttp.ClientSession() as session,
+        ):
+            yield Gateway(gate.public, gate.admin, gate.door, session, out)
 
 
 def events(body: bytes) -> list[Any]:

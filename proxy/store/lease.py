@@ -36,6 +36,7 @@ class Lease:
     observed: bool = False
     made: bool = True  # False: whether the store made it is not known
     missed: bool = False  # a renewal could not reach the store
+    kept: bool = False  # its settlement is in the journal
     charge: Charge | None = None
     lost: Callable[[GatewayError], None] | None = None
     drain: asyncio.Task[Any] | None = field(default=None, repr=False)
@@ -79,14 +80,14 @@ def to_renew(lease: Lease) -> list[Argument]:
     return [lease.id, access.team_blob, access.key_blob, _end(access), *_numbers(so_far)]
 
 
-def to_settle(lease: Lease) -> list[Argument]:
+def to_settle(lease: Lease) -> tuple[str | int, ...]:
     """The arguments of settle, for a lease that is finished."""
     spent = lease.charge
     if spent is None:
         raise RuntimeError("a lease is settled once it is over")
     void = "0" if lease.made else "1"
     numbers = _numbers(spent.amounts)
-    return ["", lease.id, lease.provider, *numbers, spent.cached, spent.image, void]
+    return "", lease.id, lease.provider, *numbers, spent.cached, spent.image, void
 
 
 def _end(access: Access) -> Argument:

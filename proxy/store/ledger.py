@@ -1,10 +1,10 @@
 """The ledger: the worst case is reserved before, what was used is settled once after.
 
 `reserve` is a context manager. Leaving it, however that happens, puts the settlement into
-the ledger's own queue, which batches, retries while the store is away, and is waited for
-when the worker stops. A reservation lives under a lease that this module renews; should
-the worker die, any gateway's next call for the team charges its last count and frees the
-rest.
+the ledger's own queue, which batches, retries while the store is away, keeps what waits in a
+journal, and is waited for when the worker stops. A reservation lives under a lease that this
+module renews; should the worker die, any gateway's next call for the team charges its last
+count and frees the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from operator import attrgetter
@@ -25,6 +26,7 @@ from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State, failures, refusal
 from proxy.domain.usage import Estimate
 from proxy.store.client import Argument, Store, end_tasks
+from proxy.store.journal import Entry, Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease as Lease  # its users find it here
@@ -58,12 +60,14 @@ class Ledger:
         support: str = "",
         observer: Observer | None = None,
         lease: float = LEASE,
+        journal: Journal | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._support = support
         self._observer = observer
         self._seconds = lease
+        self._journal = journal
         self._live: dict[str, Lease] = {}
         self._ended: asyncio.Queue[Lease] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,6 +102,8 @@ class Ledger:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.settled(), deadline)
         await end_tasks(*self._tasks)
+        if self._journal is not None:
+            self._journal.close()
 
     @asynccontextmanager
     async def reserve(
@@ -180,8 +186,11 @@ class Ledger:
                 batch.append(self._ended.get_nowait())
             # A settlement charges at most once, so it may be sent again.
             again = await self._settle(batch)
+            await self._keep(again)
             for lease in again:
                 self._ended.put_nowait(lease)
+            if self._journal is not None and self._ended.empty():
+                self._journal.clear()
             for _ in batch:
                 self._ended.task_done()
             if len(again) < len(batch):
@@ -199,6 +208,18 @@ class Ledger:
             return batch
         pairs = zip(batch, results, strict=True)
         return [lease for lease, result in pairs if isinstance(result, StoreUnavailable)]
+
+    async def _keep(self, leases: list[Lease]) -> None:
+        """Write settlements to the journal, should this worker not live to make them."""
+        new = [lease for lease in leases if not lease.kept]
+        if self._journal is None or not new:
+            return
+        now = time.time()
+        entries = [Entry(lease.team, to_settle(lease), now) for lease in new]
+        with contextlib.suppress(OSError):  # a disk that is full: they wait in memory
+            await asyncio.to_thread(self._journal.write, entries)
+            for lease in new:
+                lease.kept = True
 
     async def _renew_forever(self) -> None:
         while True:

@@ -19,6 +19,7 @@ from proxy.images.policy import ImagePolicy
 from proxy.images.urls import UrlRules
 from proxy.store.client import Store
 from proxy.store.directory import Directory, NewKey
+from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import CHANGED
 from proxy.store.ledger import LEASE, Ledger
@@ -137,11 +138,12 @@ async def open_till(
     *,
     lease: float = LEASE,
     peppers: Sequence[str] = (PEPPER,),
+    journal: Journal | None = None,
 ) -> AsyncIterator[Till]:
     """The ledger's parts at `url`, or on a `store` of the test's own."""
     own = store or Store.open(url)
     keys = KeyRing(own, peppers, PLANS)
-    ledger = Ledger(own, keys, lease=lease)
+    ledger = Ledger(own, keys, lease=lease, journal=journal)
     with connect(url) as client:
         try:
             await keys.start()

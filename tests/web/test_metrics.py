@@ -40,6 +40,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "streams_active": (),
     "streams_ended": ("reason",),
     "tokens_reserved": (),
+    "journal_entries": (),
     "upstream_attempts": ("provider", "outcome"),
     "store_seconds": ("op",),
     "store_errors": (),
