@@ -40,6 +40,7 @@ from proxy.web.server import REFUSE
 PATIENCE: Final = 60.0  # seconds that a client may read nothing
 _SETTLE_DEADLINE: Final = 10.0  # seconds
 _HOUSE_EVERY: Final = 15.0  # seconds
+_SHOW_EVERY: Final = 0.5
 
 #: Below the data directory: settlements that the store could not take.
 JOURNAL: Final = "journal"
@@ -63,12 +64,13 @@ async def open_door(
     store = Store.open(store_url, metrics.stored)
     plans = build_plans(config)
     keys = KeyRing(store, peppers, plans)
+    used: dict[str, Access] = {}
     journal = Journal(config.store.data / JOURNAL)
     ledger = Ledger(
         store,
         keys,
         support=config.server.support,
-        observer=_observer(metrics),
+        observer=_observer(metrics, used),
         journal=journal,
     )
     upstream = AiohttpTransport()
@@ -90,17 +92,16 @@ async def open_door(
         max_body=config.server.max_body,
         patience=patience,
     )
-    keeper: asyncio.Task[None] | None = None
+    keepers: list[asyncio.Task[None]] = []
     try:
         await store.check_schema()
         await keys.start()
         await ledger.start()
         house = _keep_house(door, plans, config.store.data / JOURNAL)
-        keeper = asyncio.create_task(house, name="keep-house")
+        keepers = [asyncio.create_task(work) for work in (house, _show_used(door, used))]
         yield door
     finally:
-        if keeper is not None:
-            await end_tasks(keeper)
+        await end_tasks(*keepers)
         await door.background.stop(config.server.drain)
         await ledger.stop(_SETTLE_DEADLINE)
         await keys.stop()
@@ -108,8 +109,9 @@ async def open_door(
         await store.close()
 
 
-def _observer(metrics: Metrics) -> Callable[[Lease], None]:
+def _observer(metrics: Metrics, used: dict[str, Access]) -> Callable[[Lease], None]:
     def ended(lease: Lease) -> None:
+        used[lease.team] = lease.access
         if lease.charge is not None:
             metrics.charged(lease.access.key, lease.model, lease.charge)
 
@@ -128,6 +130,16 @@ async def _keep_house(door: Door, plans: Mapping[str, Plan], journals: Path) -> 
             for team in await door.directory.teams():
                 await _show_limits(door, _team_access(encode_record(team), plans))
         await asyncio.sleep(_HOUSE_EVERY)
+
+
+async def _show_used(door: Door, used: dict[str, Access]) -> None:
+    """Soon after a team used something, show what is left of its limits."""
+    while True:
+        await asyncio.sleep(_SHOW_EVERY)
+        await door.ledger.settled()
+        with contextlib.suppress(StoreUnavailable):
+            while used:
+                await _show_limits(door, used.popitem()[1])
 
 
 async def _show_limits(door: Door, access: Access | None) -> None:
@@ -151,6 +163,7 @@ def public_app(door: Door, config: cfg.Config) -> web.Application:
     app = _app(door, config, recorded=True)
     app.router.add_post("/v1/chat/completions", chat_completions, expect_handler=expect_later)
     app.router.add_get("/v1/models", public.list_models)
+    app.router.add_get("/v1/models/{model:.+}", public.show_model)
     app.router.add_get("/v1/usage", public.show_usage)
     app.router.add_get("/healthz", public.health)
     return app

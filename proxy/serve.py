@@ -22,6 +22,9 @@ from proxy.web.server import Runner
 #: Seconds after the drain, for what is broken off then to be told and settled.
 _LAST_WORDS: Final = 2.0
 
+#: SIGHUP comes from a terminal that was closed: there is no config to reload yet.
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:
@@ -73,15 +76,15 @@ async def _site(app: web.Application, host: str, port: int, shutdown: float) -> 
 
 
 async def until_stopped(ready: Callable[[], None] | None = None) -> None:
-    """Wait for SIGINT or SIGTERM; a second one is not waited for."""
+    """Wait for SIGINT, SIGTERM or SIGHUP; a second one is not waited for."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPS:
         loop.add_signal_handler(number, stopped.set)
     if ready is not None:
         ready()
     await stopped.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPS:
         loop.remove_signal_handler(number)
 
 

@@ -29,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read us has gone; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a disk that is full
+        sys.stderr.write(f"visiongate: cannot write: {error.strerror}\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return INTERRUPTED

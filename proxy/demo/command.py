@@ -22,6 +22,7 @@ from proxy import logs
 from proxy.config import Config, load_config
 from proxy.demo.picture import demo_picture
 from proxy.demo.upstream import DEMO_KEY, make_demo_upstream
+from proxy.domain.keys import PREFIX
 from proxy.domain.limits import parse_limit
 from proxy.serve import Listening, listening, run, until_stopped
 from proxy.store.opening import StoreAccess, opened_store
@@ -184,7 +185,9 @@ def _banner(demo: Demo) -> str:
 async def _upstream(env: Mapping[str, str]) -> AsyncIterator[tuple[str, str, str]]:
     """The provider's name, base URL and key as the config names it: OpenAI where there is a
     key for it, else the demo's own."""
-    if env.get("OPENAI_API_KEY"):
+    key = env.get("OPENAI_API_KEY", "")
+    # A key of the gateway's own stands there once the banner's export has been pasted.
+    if key and not key.startswith(PREFIX):
         yield "openai", "https://api.openai.com/v1", "${OPENAI_API_KEY}"
         return
     runner = web.AppRunner(make_demo_upstream(), access_log=None, handler_cancellation=True)

@@ -232,11 +232,13 @@ def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
 
 def _image_url(part: Mapping[str, Any], path: str) -> tuple[str, str | None]:
     image = part.get("image_url")
+    rule.refuse_resizers(part, path.removesuffix(".image_url"))
     if image is None:
         raise rule.missing(path, "an object with a url")
     if not isinstance(image, dict):
         raise rule.wrong_type(path, 'an object as in {"url": "https://..."}', image)
     rule.check_spelling(image, f"{path}.")
+    rule.refuse_resizers(image, path)
     url = image.get("url")
     if url is None:
         raise rule.missing(f"{path}.url")

@@ -13,7 +13,8 @@
     ├── LimitExceeded            429 rate_limit_exceeded | insufficient_quota
     ├── UpstreamRefused          an upstream's own 4xx, relayed
     ├── UpstreamFailed           502; the upstream did not answer as it should
-    ├── UpstreamTimeout          504
+    │   ├── UpstreamTimeout      504
+    │   └── AnswerTooLarge       502; more than can be held
     ├── StoreUnavailable         503; the ledger cannot be reached
     └── Draining                 503; this worker is shutting down
 
@@ -41,6 +42,7 @@ class GatewayError(Exception):
     type = SERVER_ERROR
     code: str | None = None
     reason = "internal"
+    cause = ""  # for the log: what lies behind it, never in words of others
 
     def __init__(
         self,
@@ -160,13 +162,21 @@ class UpstreamRefused(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
+    """`billed`: the upstream may have done the work all the same, and bill it."""
+
     status = 502
     reason = "upstream_failed"
+    billed = False
 
 
 class UpstreamTimeout(UpstreamFailed):
     status = 504
     reason = "upstream_timeout"
+    billed = True
+
+
+class AnswerTooLarge(UpstreamFailed):
+    billed = True
 
 
 class StoreUnavailable(GatewayError):

@@ -85,7 +85,13 @@ class StreamMeter:
         self._usage = read_usage(answer.get("usage"))
         if self._usage is None:
             self._delivered += self._count([text for _, text in _texts(answer, "message")])
+            if not self._delivered:
+                self.unseen()
         return True
+
+    def unseen(self) -> None:
+        """Output may have been made that never came here: the reserve is taken for it."""
+        self._hidden_output = True
 
     def outcome(self) -> Outcome:
         """What to charge by; may be asked at any time, as the renewals do."""

@@ -15,6 +15,7 @@ PART_DETAILS: Final = (*DETAILS, "original")
 ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 LARGEST_CAP: Final = 2**31 - 1
 LARGEST_N: Final = 128
+LONGEST_WORD: Final = 32
 
 
 def _only(*harmless: object) -> Callable[[object], bool]:
@@ -44,8 +45,22 @@ REFUSED: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "audio": (_never, "audio has a price of its own"),
     "modalities": (_text_only, "only text has a known price here"),
     "prediction": (_never, "rejected predictions are billed beyond max_tokens"),
+    "n_predict": (_never, "it undoes the cap on the output"),
+    "max_new_tokens": (_never, "it undoes the cap on the output"),
+    "auto_max_new_tokens": (_only(False), "it undoes the cap on the output"),
+    "thinking_budget": (_never, "thinking is billed beyond max_tokens"),
+    "n_cmpl": (_only(1), "it multiplies the output beyond n"),
     "best_of": (_only(1), "it multiplies the output beyond n"),
     "use_beam_search": (_only(False), "it multiplies the output beyond n"),
+    "deferred": (_only(False), "the answer would come by another way"),
+    "session_params": (_never, "it continues a prompt that is not in the request"),
+    "cached_content": (_never, "it continues a prompt that is not in the request"),
+    "extra_body": (_never, "it holds parameters that are not looked at"),
+    "extra_headers": (_never, "it changes what the upstream is sent"),
+    "api_base": (_never, "it changes who answers"),
+    "base_url": (_never, "it changes who answers"),
+    "api_key": (_never, "it changes who pays"),
+    "num_retries": (_only(0), "it multiplies the output beyond n"),
     "models": (_never, "it changes which model answers"),
     "route": (_never, "it changes which model answers"),
     "fallbacks": (_never, "it changes which model answers"),
@@ -73,6 +88,7 @@ CARRIERS: Final = frozenset(
     (
         "image_url",
         "image",
+        "images",
         "image_embeds",
         "input_image",
         "video_url",
@@ -83,9 +99,21 @@ CARRIERS: Final = frozenset(
         "audio_embeds",
         "input_audio",
         "prompt_embeds",
+        "multi_modal_data",
         "document_url",
         "file",
     )
+)
+
+#: Keys of an image part, or of its image_url, by which some server resizes the image.
+RESIZERS: Final = (
+    "max_pixels",
+    "min_pixels",
+    "total_pixels",
+    "resized_height",
+    "resized_width",
+    "max_dynamic_patch",
+    "min_dynamic_patch",
 )
 
 #: Names that are checked here, wherever they stand. Some servers match them in any case (Go's
@@ -126,6 +154,13 @@ def stray_carrier(value: Mapping[str, Any], kind: str, allowed: frozenset[str]) 
     )
 
 
+def refuse_resizers(part: Mapping[str, Any], path: str) -> None:
+    """Raise BadRequest for a key that makes an image cost what its size does not tell."""
+    for key in RESIZERS:
+        if part.get(key) is not None:
+            raise invalid(f"{path}.{key}", "changes what the image costs; send it in its size")
+
+
 def refuse_parameters(fields: Mapping[str, Any], allowed: frozenset[str]) -> None:
     """Raise BadRequest for the first parameter that the plan does not allow."""
     for name, (harmless, why) in REFUSED.items():
@@ -137,6 +172,11 @@ def refuse_parameters(fields: Mapping[str, Any], allowed: frozenset[str]) -> Non
             "the platform team to add it to the plan's allow_parameters.",
             param=name,
         )
+    if (stray := stray_carrier(fields, "messages", allowed)) is not None:
+        raise invalid(stray, "belongs in a content part of its own type")
+    effort = fields.get("reasoning_effort")
+    if effort is not None and (not isinstance(effort, str) or len(effort) > LONGEST_WORD):
+        raise wrong_type("reasoning_effort", "a word such as 'low' or 'high'", effort)
     if "tools" in fields and "tools" not in allowed:
         _check_tools(fields["tools"])
 

@@ -160,6 +160,8 @@ def _message(failure: _Failure, now: int, support: str) -> str:
 
 
 def _advice(failure: _Failure, now: int) -> str:
+    if not failure.state.amount:
+        return "It allows none; ask your platform team."
     if failure.asked > failure.state.amount:
         return "It can never fit: ask for fewer tokens (max_tokens), choices or images."
     if failure.wait is None:

@@ -39,7 +39,8 @@ class ImageGuard:
                     part = judge(part, policy)
                 admitted.append(part)
         except ImageRefused as error:
-            error.param = error.param or path
+            error.param = path
+            error.message = f"Invalid image at '{path}': {error.message}."
             self._observe("refused", error.reason, "", 0)
             raise
         for part in admitted:

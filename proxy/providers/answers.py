@@ -20,10 +20,16 @@ _WAITING: Final = ("retry-after", "retry-after-ms", "x-should-retry")
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error that an upstream's answer other than 200 becomes."""
-    if status not in _PASSED:
-        return UpstreamFailed(_FAILED.get(status, f"The upstream answered {status}. Try again."))
-    waiting = {name: headers[name] for name in _WAITING if name in headers}
-    return UpstreamRefused(status, _envelope(status, body), headers=waiting)
+    error: GatewayError
+    if status in _PASSED:
+        waiting = {name: headers[name] for name in _WAITING if name in headers}
+        error = UpstreamRefused(status, _envelope(status, body), headers=waiting)
+    elif status in _FAILED:
+        error = UpstreamFailed(_FAILED[status], headers={"x-should-retry": "false"})
+    else:
+        error = UpstreamFailed(f"The upstream answered {status}. Try again.")
+    error.cause = str(status)
+    return error
 
 
 #: Type and code where the upstream's answer says neither.

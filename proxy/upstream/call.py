@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.domain.errors import GatewayError
@@ -36,12 +36,13 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request, ready to be sent."""
+    """A request, ready to be sent. `secret` is the provider's key within its headers."""
 
     url: str
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     timeouts: Timeouts
+    secret: str | None = field(default=None, repr=False)
 
 
 class Call(Protocol):

@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.call import Call, Outgoing, Sink, Timeouts
 
 _OWN_HEADERS: Final = {
@@ -110,7 +110,7 @@ class _AiohttpCall:
             nonlocal size
             size += len(data)
             if size > limit:
-                raise UpstreamFailed("The upstream's answer is too large.")
+                raise AnswerTooLarge("The upstream's answer is too large.")
             parts.append(data)
 
         await self.deliver(keep)
@@ -164,6 +164,6 @@ class _AiohttpCall:
 
 def _translated(error: Exception) -> GatewayError:
     """One of the client library's errors as ours, which tells no address."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
         return UpstreamTimeout("The upstream did not answer in time. Try again.")
     return UpstreamFailed("The upstream could not be reached, or broke off its answer. Try again.")

@@ -44,6 +44,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     model = find_model(door.models, asked.model, key.models)
     trace.model = model.name
     check_use(asked, model, key)
+    streamed = asked.stream
     capped = cap_output(asked, key.caps, model.max_output)
     trace.stage("validate")
     request = await door.images.admit(capped, key.images)
@@ -58,7 +59,8 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         trace.reserved(lease, door.ledger.refused_by(lease))
         outgoing = outgoing_call(http, door, request, model, target)
         headers = answer_headers(asked, request, model, lease)
-        return await relay(http, outgoing, headers, lease, stream=request.stream)
+        del body, asked, capped, request  # of many megabytes, and a stream may last for minutes
+        return await relay(http, outgoing, headers, lease, stream=streamed)
 
 
 def check_use(request: ChatRequest, model: Model, key: Access) -> None:
@@ -74,8 +76,8 @@ def check_use(request: ChatRequest, model: Model, key: Access) -> None:
 
 async def worst_case(request: ChatRequest, model: Model) -> Estimate:
     """What the request can cost at the most, at the dearest target that may serve it."""
-    size = len(memoryview(request.fields["messages"])) - sum(len(i.url) for i in request.images)
-    if size > _LONG_TEXT:
+    size = sum(len(memoryview(value)) for value in request.fields.values())
+    if size - sum(len(image.url) for image in request.images) > _LONG_TEXT:
         text = await asyncio.to_thread(text_tokens, request, model.tokenizer)
     else:
         text = text_tokens(request, model.tokenizer)
@@ -94,6 +96,7 @@ def outgoing_call(
         headers={**passed, REQUEST_ID: http[TRACE].id, **openai.headers(secret)},
         body=openai.encode(request, target, model.output_param),
         timeouts=provider.timeouts,
+        secret=secret,
     )
 
 

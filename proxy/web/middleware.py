@@ -41,7 +41,9 @@ def watch(trusted: tuple[Network, ...], *, recorded: bool) -> Middleware:
 
     @web.middleware
     async def watched(request: web.Request, handler: Handler) -> web.StreamResponse:
-        trace = request[TRACE] = Trace(request_id(request), client_address(request, trusted))
+        trace = request[TRACE] = Trace(
+            request_id(request), client_address(request, trusted), _route(request)
+        )
         status = CLIENT_GONE
         try:
             answer = await _answered(request, handler, trace)
@@ -71,6 +73,11 @@ def refuser(door: Door, *, recorded: bool) -> Refuse:
     return refuse
 
 
+def _route(http: web.Request) -> str:
+    resource = http.match_info.route.resource
+    return resource.canonical if resource is not None else ""
+
+
 async def name_request(http: web.Request, response: web.StreamResponse) -> None:
     """Every answer carries the request's id, also those that aiohttp begins."""
     response.headers["server"] = "visiongate"
@@ -96,6 +103,7 @@ async def _answered(http: web.Request, handler: Handler, trace: Trace) -> web.St
 
 def _as_ours(http: web.Request, error: Exception, trace: Trace) -> GatewayError:
     if isinstance(error, GatewayError):
+        trace.cause = error.cause or (type(error.__cause__).__name__ if error.__cause__ else "")
         if isinstance(error, StoreUnavailable):
             http.app[DOOR].metrics.store_errors.inc()
         return error

@@ -11,7 +11,7 @@ from proxy.access import Access
 from proxy.domain.identity import Bound
 from proxy.domain.limits import NANO
 from proxy.domain.quota import State, resets_at
-from proxy.domain.routing import Model
+from proxy.domain.routing import Model, find_model
 from proxy.web.answer import json_answer
 from proxy.web.door import DOOR
 from proxy.web.read import bearer_token
@@ -24,6 +24,14 @@ async def list_models(http: web.Request) -> web.Response:
     models = http.app[DOOR].models
     usable = [m for m in models.values() if "*" in key.models or m.name in key.models]
     return json_answer({"object": "list", "data": [_model(model) for model in usable]})
+
+
+async def show_model(http: web.Request) -> web.Response:
+    """GET /v1/models/{model}, as the SDKs' `models.retrieve`. Raises ModelNotFound."""
+    key = await _key(http)
+    return json_answer(
+        _model(find_model(http.app[DOOR].models, http.match_info["model"], key.models))
+    )
 
 
 async def show_usage(http: web.Request) -> web.Response:

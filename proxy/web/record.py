@@ -51,7 +51,7 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> d
         "id": trace.id,
         "client": trace.client,
         "method": shown(http.method, 16),
-        "path": shown(http.path),
+        "path": trace.route,
         "status": status,
         "team": access.team.name if access else "",
         "key": access.key.name if access else "",
@@ -59,6 +59,7 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> d
         "provider": trace.provider,
         "reason": trace.reason,
         "observed": trace.observed,
+        "cause": trace.cause,
         "ended": trace.ended,
         "ms": round(seconds * 1000, 2),
     }

@@ -56,7 +56,7 @@ async def _relay_stream(
 ) -> web.StreamResponse:
     door, trace = http.app[DOOR], http[TRACE]
     async with _open(door, outgoing, lease) as call:
-        await _accept(call, "text/event-stream")
+        await _accept(call, "text/event-stream", outgoing)
         first = await call.first()
         if not first:
             raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
@@ -161,20 +161,25 @@ async def _relay_whole(
 async def _fetch(door: Door, outgoing: Outgoing, lease: Lease) -> bytes:
     try:
         async with _open(door, outgoing, lease) as call:
-            await _accept(call, "application/json")
+            await _accept(call, "application/json", outgoing)
             body = await call.read(_LARGEST_ANSWER)
         if not lease.meter.whole(body):
             raise UpstreamFailed("The upstream's answer is not a JSON object. Try again.")
     except GatewayError as error:
-        _refund(lease, error)
+        if not _refund(lease, error):
+            lease.meter.unseen()
         raise
     return body
 
 
-def _refund(lease: Lease, error: GatewayError) -> None:
-    """What the upstream did not answer it does not bill; what we broke off, it may."""
-    if isinstance(error, UpstreamFailed | UpstreamRefused):
+def _refund(lease: Lease, error: GatewayError) -> bool:
+    """Refund what the upstream does not bill: not what it may have done too late, or for us to
+    break off. Whether it was refunded."""
+    unbilled = isinstance(error, UpstreamFailed) and not error.billed
+    if unbilled or isinstance(error, UpstreamRefused):
         lease.meter.refused()
+        return True
+    return False
 
 
 @asynccontextmanager
@@ -189,10 +194,21 @@ async def _open(door: Door, outgoing: Outgoing, lease: Lease) -> AsyncIterator[C
             door.calls.discard(call)
 
 
-async def _accept(call: Call, wanted: str) -> None:
+async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
+    try:
+        body = await call.read(LARGEST_ERROR)
+    except UpstreamFailed as error:
+        # Whatever became of its words, it has refused: nothing was done that it could bill.
+        raise UpstreamFailed("The upstream broke off its error. Try again.") from error
+    if outgoing.secret:
+        body = body.replace(outgoing.secret.encode(), b"***")
+    return refusal_of(call.status, call.headers, body)
+
+
+async def _accept(call: Call, wanted: str, outgoing: Outgoing) -> None:
     """Raise GatewayError for an answer that is not the one that was asked for."""
     if call.status != 200:
-        raise refusal_of(call.status, call.headers, await call.read(LARGEST_ERROR))
+        raise await _refusal(call, outgoing)
     kind = call.headers.get("content-type", wanted).partition(";")[0].strip().lower()
     encoding = call.headers.get("content-encoding", "identity").lower()
     if kind != wanted or encoding != "identity":

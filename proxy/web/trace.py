@@ -18,6 +18,7 @@ class Trace:
 
     id: str
     client: str
+    route: str = ""  # as the code has it; what a client made up may hold a key
     started: float = field(default_factory=time.perf_counter)
     access: Access | None = None
     model: str = ""
@@ -26,6 +27,7 @@ class Trace:
     first_byte: float | None = None
     ended: str = ""
     reason: str = ""
+    cause: str = ""  # what went wrong upstream: a status, or the kind of fault
     observed: str = ""  # why it would have been refused, had the plan been enforced
     stages: dict[str, float] = field(default_factory=dict)
     _mark: float = 0.0

@@ -191,9 +191,7 @@ async def test_a_plan_that_rejects_a_large_cap(gate: Gateway) -> None:
     assert error["param"] == "max_tokens"
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/responses", "/v1/embeddings", "/", "/v1/models/gpt-4o", "/%ff", "/a%00b"]
-)
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/", "/%ff", "/a%00b"])
 async def test_a_path_that_is_not_served(gate: Gateway, path: str) -> None:
     """Another path is a 404 that names what is served."""
     answer = gate.session.post(aiohttp.client.URL(gate.url + path, encoded=True), json={})
@@ -276,3 +274,18 @@ async def test_trace_headers_that_no_header_can_hold_are_dropped(
             assert (await client.head()).status == 200
             await client.chunks()
     assert [sent.header("traceparent") for sent in upstream.requests] == ["00-ab-cd-01", None]
+
+
+async def test_a_path_is_logged_as_the_code_has_it(gate: Gateway) -> None:
+    """A made-up path may hold a key, and is not logged."""
+    async with gate.get("/v1/vg_a-key-in-the-wrong-place") as answer:
+        assert answer.status == 404
+    assert "wrong-place" not in gate.log.getvalue()
+
+
+async def test_one_model_is_told(gate: Gateway) -> None:
+    """GET /v1/models/{model} tells of one that the key may use, and of no other."""
+    key = await gate.key()
+    async with gate.get("/v1/models/gpt-4o", key) as answer:
+        assert (answer.status, (await answer.json())["id"]) == (200, "gpt-4o")
+    await refused(gate.get("/v1/models/nope", key), (404, INVALID, "model_not_found"))

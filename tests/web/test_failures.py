@@ -91,7 +91,8 @@ BEFORE_THE_ANSWER: dict[str, tuple[list[Step], tuple[int, str, str | None], str]
 async def test_a_failure_before_the_answer(
     gate: Gateway, upstream: ScriptedUpstream, name: str
 ) -> None:
-    """Until the first byte a failure is a plain error; the request counts, its tokens do not."""
+    """Until the first byte a failure is a plain error; the request counts, its tokens do not,
+    but for the input of one that the upstream may yet have read."""
     steps, expected, outcome = BEFORE_THE_ANSWER[name]
     upstream.script(steps)
     books = await open_books(gate)
@@ -101,7 +102,9 @@ async def test_a_failure_before_the_answer(
     line = await gate.request_line()
     assert (line["status"], line["ended"]) == (expected[0], outcome)
     attempts = f'visiongate_upstream_attempts_total{{outcome="{outcome}",provider="openai"}}'
-    await books.closed(requests=1, tokens=0)
+    assert line["output_tokens"] == 0
+    assert (line["input_tokens"] > 0) == (expected is TIMED_OUT)
+    await books.closed(requests=1, tokens=line["input_tokens"])
     assert (await gate.metrics())[attempts] == 1
 
 
@@ -195,9 +198,33 @@ async def test_another_shape_of_refusal_is_put_into_the_envelope(
 async def test_a_whole_answer_that_fails(
     gate: Gateway, upstream: ScriptedUpstream, steps: list[Step], expected: Any
 ) -> None:
-    """Without a stream every failure is a plain error."""
+    """Without a stream every failure is a plain error, and what the upstream may have done
+    too late is charged as it was reserved."""
     upstream.script(steps)
     books = await open_books(gate)
     error = await refused(books.post(WHOLE), expected)
     assert "secret" not in error["message"]
-    await books.closed(requests=1, tokens=0)
+    line = await gate.request_line()
+    assert line["output_tokens"] == (WHOLE["max_tokens"] if expected is TIMED_OUT else 0)
+    await books.closed(requests=1, tokens=line["input_tokens"] + line["output_tokens"])
+
+
+async def test_an_upstreams_words_do_not_tell_its_key(
+    gateway: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """A provider that quotes the gateway's key in its refusal is not passed on verbatim."""
+    upstream.script(error_json(400, "Key sk-upstream-secret may not do this."))
+    error = await refused(
+        gateway.post(await gateway.key()), (400, INVALID, None), source="upstream"
+    )
+    assert error["message"] == "Key *** may not do this."
+
+
+async def test_a_fault_that_will_not_heal_is_not_retried(
+    gateway: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """Refused credentials are told to operators, and clients are told not to try again."""
+    upstream.script(error_json(401, "no"))
+    async with gateway.post(await gateway.key()) as answer:
+        assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
+    assert (await gateway.request_line())["cause"] == "401"

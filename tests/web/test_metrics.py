@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.metrics import STAGES
-from tests.gateway import HELLO, Gateway, open_gateway
+from tests.gateway import HELLO, Gateway, open_gateway, until
 from tests.scripted import ScriptedUpstream, chat_json, chat_stream, error_json
 
 USAGE = {
@@ -211,3 +211,16 @@ async def test_keys_beyond_the_limit_are_counted_together(
         found = (await families(gate))["requests"].samples
     counted = {s.labels["key"]: s.value for s in found if s.name.endswith("_total")}
     assert counted == {"first": 1, "other": 2}
+
+
+async def test_a_limits_use_is_shown_within_a_second(
+    gateway: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """What a team used of its limits is in the metrics soon after the request."""
+    upstream.script(chat_stream(["Hi"], usage=USAGE))
+    key = await gateway.key(team_limits=("1000 tokens/day",))
+    async with gateway.post(key) as answer:
+        await answer.read()
+    labels = {"team": "vision", "unit": "tokens", "window": "day"}
+    sample = gateway.door.metrics.registry.get_sample_value
+    await until(lambda: sample("visiongate_limit_used", labels) == 15, seconds=2)
