@@ -77,20 +77,24 @@ class _Failure:
     state: State
     asked: int
     wait: int | None  # ms until it may fit; None: never by waiting
-    quota: bool
+    quota: bool = False
+    busy: bool = False  # only what is in flight is in the way
 
 
 def _failure(state: State, asked: int, now: int) -> _Failure:
     limit = state.bound.limit
-    never = asked > state.amount or not state.amount
-    if limit.window == "minute":
-        over = state.used + state.reserved + asked - state.amount
-        wait = None if never else max(1, -(-over * MINUTE // state.amount))
-        return _Failure(state, asked, wait, quota=False)
-    if limit.unit != "concurrent" and state.used + asked > state.amount:
-        end = window_end(limit.window, now)
-        return _Failure(state, asked, None if never or end is None else end - now, quota=True)
-    return _Failure(state, asked, None if never else _SOON, quota=False)
+    if limit.window != "minute" and limit.unit != "concurrent":
+        if state.used + asked > state.amount:
+            end = None if asked > state.amount else window_end(limit.window, now)
+            return _Failure(state, asked, None if end is None else end - now, quota=True)
+        return _Failure(state, asked, _SOON, busy=True)
+    if asked > state.amount or not state.amount:
+        return _Failure(state, asked, None)
+    over = state.used + state.reserved + asked - state.amount
+    leak = max(1, -(-min(over, state.used) * MINUTE // state.amount))
+    if over > state.used:  # what is reserved does not leak
+        return _Failure(state, asked, max(leak, _SOON), busy=True)
+    return _Failure(state, asked, leak)
 
 
 def failures(states: Iterable[State], asked: Amounts) -> list[State]:
@@ -166,10 +170,10 @@ def _advice(failure: _Failure, now: int) -> str:
         return "It can never fit: ask for fewer tokens (max_tokens), choices or images."
     if failure.wait is None:
         return "It does not reset; ask for more."
+    if failure.busy:
+        return "Try again when they have ended."
     if failure.state.bound.limit.window == "minute":
         return f"There is room in {duration(failure.wait)}."
-    if not failure.quota:
-        return "Try again when they have ended."
     when = datetime.fromtimestamp((now + failure.wait) / 1000, UTC)
     return f"It resets at {when:%Y-%m-%dT%H:%M:%SZ}, in {duration(failure.wait)}."
 

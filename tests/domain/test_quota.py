@@ -55,7 +55,7 @@ RATE, QUOTA = "rate_limit_exceeded", "insufficient_quota"
         (state("60 requests/minute", 61), "requests", RATE, True, 2000),
         (state("7 requests/minute", 7), "requests", RATE, True, 8572),
         (state("100 tokens/minute", 1), "tokens", RATE, True, 600),
-        (state("100 tokens/minute", 0, 1), "tokens", RATE, True, 600),
+        (state("100 tokens/minute", 50, 1), "tokens", RATE, True, 30_000),
         (state("1M tokens/minute", 999_901), "tokens", RATE, True, 1),
         (state("0.001 usd/minute", 1), "tokens", RATE, True, 1),
         (state("2 images/minute", 1), "requests", RATE, True, 30_000),
@@ -66,6 +66,7 @@ RATE, QUOTA = "rate_limit_exceeded", "insufficient_quota"
         (state("1000 tokens", 1000), "insufficient_quota", QUOTA, False, None),
         (state("5 requests/day", 5), "insufficient_quota", QUOTA, False, TO_DAY),
         # Only what is in flight is in the way.
+        (state("100 tokens/minute", 0, 1), "tokens", RATE, True, 1000),
         (state("1000 tokens/day", 900, 1), "tokens", RATE, True, 1000),
         (state("1000 tokens", 0, 901), "tokens", RATE, True, 1000),
         (state("5 requests/day", 4, 1), "requests", RATE, True, 1000),

@@ -65,6 +65,9 @@ class Held:
         return Posted(self.admitted, self.key, self.model, provider, amounts, cached, image)
 
 
+NOTHING: Five = (0, 0, 0, 0, 0)
+
+
 @dataclass
 class Bucket:
     since: int
@@ -119,7 +122,7 @@ class Model:
             return ["refused", *told]
         minutes = tuple(limit for limit in limits if limit.window == "minute")
         for limit in minutes:
-            self._fill(limit, now, of(amounts, limit.unit), limit.amount)
+            self._fill(limit, now, 0, limit.amount)
         self.held[id] = Held(
             key, model, provider, now, amounts, now + LEASE, minutes, observed=not fits
         )
@@ -146,7 +149,7 @@ class Model:
         if held.posted is not None:
             self.postings.remove(held.posted)
         self.postings.append(held.charge(amounts, provider, cached, image))
-        before = held.amounts if held.expired is None else held.counted
+        before = NOTHING if held.expired is None else held.counted
         self._refill(held, now, amounts, before)
         del self.held[id]
         self._sweep(now, AT_ONCE)
@@ -174,7 +177,8 @@ class Model:
         if limit.window == "minute":
             bucket = self.buckets.get((limit.scope, limit.unit, limit.model))
             level = bucket.at(now, limit.amount) if bucket else Fraction(0)
-            return math.ceil(level), 0, limit.amount
+            live = _within(self.live.values(), limit.scope, limit.model)
+            return math.ceil(level), sum(of(x.amounts, limit.unit) for x in live), limit.amount
         stamp = stamps(now)[limit.window]
         amount = limit.amount + (limit.grant if limit.stamp == stamp else 0)
         held = list(_within(self.live.values(), limit.scope, limit.model))
@@ -231,7 +235,7 @@ class Model:
             held = self.held[id]
             held.expired, held.posted = now, held.charge(held.counted, held.provider)
             self.postings.append(held.posted)
-            self._refill(held, now, held.counted, held.amounts)
+            self._refill(held, now, held.counted, NOTHING)
         old = sorted((expired, id) for id, expired in self.dead.items())
         for _, id in [(expired, id) for expired, id in old if expired <= now - KEEP][:most]:
             del self.held[id]

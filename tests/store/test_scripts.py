@@ -115,10 +115,25 @@ def test_new_limit(scripts: Scripts) -> None:
 def test_bucket_leaks(scripts: Scripts) -> None:
     """A bucket of 60 a minute has room for one more each second, and not a millisecond sooner."""
     scripts.reserve("r1", tokens(60), BUCKET, now=NOON)
+    scripts.settle("r1", tokens(60), now=NOON)
     early = scripts.reserve("r2", tokens(1), BUCKET, now=NOON + SECOND - 1)
     assert early == ["refused", NOON + SECOND - 1, 60, 0, 60]
     assert scripts.reserve("r3", tokens(1), BUCKET, now=NOON + SECOND)[2] == 59
+    scripts.settle("r3", tokens(1), now=NOON + SECOND)
     assert scripts.reserve("r4", tokens(60), BUCKET, now=NOON + SECOND + MINUTE)[0] == "ok"
+
+
+def test_a_bucket_holds_what_is_in_flight(scripts: Scripts) -> None:
+    """What is reserved of a bucket does not leak: giving it back late brings no burst."""
+    for minute in range(5):
+        verdict = scripts.reserve(f"r{minute}", tokens(60), BUCKET, now=NOON + minute * 100)[0]
+        assert verdict == ("refused" if minute else "ok")
+    scripts.renew(("r0", NOTHING), now=NOON + 25 * SECOND)
+    late = scripts.reserve("late", tokens(1), BUCKET, now=NOON + 50 * SECOND)
+    assert late == ["refused", NOON + 50 * SECOND, 0, 60, 60]
+    scripts.settle("r0", NOTHING, now=NOON + 51 * SECOND)
+    assert scripts.reserve("now", tokens(60), BUCKET, now=NOON + 51 * SECOND)[0] == "ok"
+    assert scripts.reserve("more", tokens(1), BUCKET, now=NOON + 51 * SECOND)[0] == "refused"
 
 
 def test_bucket_figures(scripts: Scripts) -> None:

@@ -119,7 +119,7 @@ def test_settle_late(scripts: Scripts) -> None:
     scripts.sweep(now=END)
     assert scripts.settle("r1", tokens(70), now=END, provider="p2", cached=5) == "late"
     assert scripts.settle("r1", tokens(70), now=END, provider="p2", cached=5) == "absent"
-    assert scripts.peek(BUDGET, bucket, now=END) == [70, 0, 100, 50, 0, 600]
+    assert scripts.peek(BUDGET, bucket, now=END) == [70, 0, 100, 70, 0, 600]
     assert scripts.contents().rows == {"2026-11-22|k1|m1|p2": [1, 70, 0, 5, 0, 0, 0]}
 
 

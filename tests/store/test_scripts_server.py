@@ -65,7 +65,7 @@ def test_large_bucket(scripts: Scripts) -> None:
     """A bucket of the largest amount is exact until it leaks."""
     limit = Bound(LARGEST, "usd", "minute")
     assert scripts.reserve("r1", usd(LARGEST - 1), limit, now=NOON)[0] == "ok"
-    assert scripts.reserve("r2", usd(2), limit, now=NOON)[2:] == [LARGEST - 1, 0, LARGEST]
+    assert scripts.reserve("r2", usd(2), limit, now=NOON)[2:] == [0, LARGEST - 1, LARGEST]
     assert scripts.reserve("r3", usd(1), limit, now=NOON)[0] == "ok"
 
 

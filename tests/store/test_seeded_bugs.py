@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.store.machine import LedgerMachine
 from tests.store.scripts import NAMES, connect, seeded
 
-NONE = "{0, 0, 0, 0, 0}"
+NONE = "NOTHING"
 BUGS = {
     "admits whatever is asked": ("if not fits and ARGV[10] ~= '1' then", "if false then"),
     "forgets what is reserved": ("limit.used + limit.reserved + limit.asked", "limit.used"),
@@ -63,7 +63,11 @@ BUGS = {
     ),
     "never forgets the expired": ("redis.call('ZREM', EXPIRED, id)\n  end", "end"),
     "leaks too fast": ("* amount / MINUTE", "* amount / 59000"),
-    "does not refund a bucket": ("fill_buckets(reservation, now, amounts, reservation.a)", ""),
+    "does not charge a bucket": ("fill_buckets(reservation, now, amounts, NOTHING)", ""),
+    "forgets a bucket's reservations": (
+        "limit.reserved = of_unit(tally(scope, model), unit, 2 + 3 * WIDTH + 5)",
+        "",
+    ),
     "owes a bucket's client": ("math.max(0, old + more)", "old + more"),
     "leaks at the first amount": ("amount = amount or tonumber(last)", "amount = tonumber(last)"),
     "shares one key's budget": ("{'team', 'key:' .. reservation.k}", "{'team', 'key:k1'}"),

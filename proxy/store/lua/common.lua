@@ -13,8 +13,9 @@
 --   month of now and in all: [1] live reservations, then per window a stamp that names it,
 --   5 amounts posted, 5 reserved; [46] in team|* the latest time seen. Kept for every window
 --   whether or not a limit asks for it, so that a new limit knows what went before.
--- Bucket: '<ms> <level> <amount>'; the level leaks at amount a minute. It holds what is posted
---   and reserved alike, and counts from when its limit was set.
+-- Bucket: '<ms> <level> <amount>'; the level leaks at amount a minute. It holds what is posted,
+--   and counts from when its limit was set. What is reserved does not leak: else the refund of a
+--   long request would take back what others have used since.
 -- Reservation: k key, m model, p provider, t admission, s its windows' stamps, a amounts,
 --   b buckets that it is in, c what a lost lease is charged, o set where only force let it in;
 --   x is set once it has expired. One with v was given back before it came: it may not come.
@@ -28,6 +29,7 @@ local KEEP_VOID = 10 * MINUTE
 local SWEEP_AT_ONCE = 20
 local WINDOWS = {hour = 1, day = 2, month = 3, total = 4}
 local WIDTH, CLOCK = 11, 46
+local NOTHING = {0, 0, 0, 0, 0}
 local PARTS = {
   ['requests'] = {1},
   ['tokens'] = {2, 3},
@@ -201,7 +203,7 @@ end
 local function post(id, reservation, now, provider, amounts, cached, image)
   add(reservation, amounts, negative(reservation.a))
   each_tally(reservation, function(of) of[1] = of[1] - 1 end)
-  fill_buckets(reservation, now, amounts, reservation.a)
+  fill_buckets(reservation, now, amounts, NOTHING)
   add_row(reservation, provider, amounts, cached, image)
   redis.call('ZREM', LEASES, id)
 end
@@ -242,6 +244,7 @@ local function limits_at(first, now, stamps)
       limit.bucket = table.concat({scope, unit, window, model}, '|')
       -- Rounded here, so that the figures told explain the verdict. The last digits are noise.
       limit.used = math.ceil(level(limit.bucket, limit.amount, now) - 1e-6)
+      limit.reserved = of_unit(tally(scope, model), unit, 2 + 3 * WIDTH + 5)
     elseif unit == 'concurrent' then
       limit.reserved = tally(scope, model)[1]
     else

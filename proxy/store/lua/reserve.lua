@@ -44,10 +44,10 @@ end
 local reservation = {k = key_id, m = model, p = ARGV[6], t = now, s = stamps, a = asked, b = {},
   c = {1, 0, 0, 0, 0}, o = not fits or nil}
 each_tally(reservation, function(of) turned(of, stamps)[1] = of[1] + 1 end)
-add(reservation, {0, 0, 0, 0, 0}, asked)
+add(reservation, NOTHING, asked)
 for _, limit in ipairs(limits) do
   if limit.bucket then
-    fill(limit.bucket, limit.amount, now, limit.asked)
+    fill(limit.bucket, limit.amount, now, 0)
     reservation.b[#reservation.b + 1] = limit.bucket
   end
 end

@@ -19,8 +19,8 @@ if not reservation or reservation.v then return 'absent' end
 if reservation.x then
   -- What the sweep charged stands under the provider that was reserved: move it here.
   local back = negative(reservation.c)
-  add(reservation, back, {0, 0, 0, 0, 0})
-  add(reservation, amounts, {0, 0, 0, 0, 0})
+  add(reservation, back, NOTHING)
+  add(reservation, amounts, NOTHING)
   fill_buckets(reservation, now, amounts, reservation.c)
   add_row(reservation, reservation.p, back, 0, 0)
   add_row(reservation, provider, amounts, cached, image)
