@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from proxy import config as cfg
 from proxy.access import Plan
 from proxy.domain.chat import ImagePart
@@ -14,6 +17,13 @@ from proxy.images.rewrite import RewriteRule
 from proxy.images.tokens import formula_for, image_tokens, largest
 from proxy.images.urls import UrlRules
 from proxy.upstream.call import Provider, Timeouts
+
+#: Models that think before they answer, in tokens that a stream does not show. OpenAI's are
+#: told by their output parameter.
+_THINKS: Final = re.compile(
+    r"gemini-(?:2\.5|[3-9])|deepseek-(?:r|reasoner)|qwq|qwen3|grok-(?:3-mini|[4-9])|magistral"
+    r"|gpt-oss|thinking|reason"
+)
 
 
 def build_models(config: cfg.Config) -> dict[str, Model]:
@@ -31,7 +41,8 @@ def _model(name: str, model: cfg.Model) -> Model:
         max_output=model.max_output,
         output_param=model.output_param,
         vision=model.vision,
-        hidden_output=model.output_param == "max_completion_tokens",
+        hidden_output=model.output_param == "max_completion_tokens"
+        or any(_THINKS.search(target.model) for target in targets),
         tokenizer=_dearest_tokenizer({target.model for target in targets}),
         image_cost=_dearest_image(
             # A name of ours says nothing of the price; those of the targets do.
