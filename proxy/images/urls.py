@@ -165,7 +165,10 @@ def _check_host(host: str, bracketed: bool, rules: UrlRules) -> None:
     if matches_host(target, rules.internal):
         return
     if address is not None and not is_public(address):
-        raise refuse("not_public", f"image host {host} is not a public address")
+        raise refuse(
+            "not_public",
+            f"image host {host} is not a public address; use one, or send the image as data",
+        )
     if address is None and _is_local(name):
         raise refuse("local_name", f"image host {host} is a local name; use a public one")
     if not matches_host(target, rules.allow):
