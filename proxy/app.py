@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -46,6 +46,43 @@ _SHOW_EVERY: Final = 0.5
 JOURNAL: Final = "journal"
 
 
+def _assemble(
+    config: cfg.Config,
+    store_url: str,
+    peppers: Sequence[str],
+    used: dict[str, Access],
+    **more: Any,
+) -> Door:
+    """The parts, not yet running. `used` gets the accesses of the teams that use something."""
+    metrics = Metrics(max_keys=config.metrics.max_keys, config_hash=config.fingerprint)
+    store = Store.open(store_url, metrics.stored)
+    keys = KeyRing(store, peppers, build_plans(config))
+    journal = Journal(config.store.data / JOURNAL)
+    ledger = Ledger(
+        store,
+        keys,
+        support=config.server.support,
+        observer=_observer(metrics, used),
+        journal=journal,
+    )
+    metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
+    metrics.journal.set_function(lambda: float(journal.entries))
+    return Door(
+        models=build_models(config),
+        providers=build_providers(config),
+        keys=keys,
+        images=ImageGuard(metrics.image),
+        ledger=ledger,
+        upstream=AiohttpTransport(),
+        metrics=metrics,
+        store=store,
+        directory=Directory(store, peppers),
+        background=Background(),
+        max_body=config.server.max_body,
+        **more,
+    )
+
+
 @asynccontextmanager
 async def open_door(
     config: cfg.Config,
@@ -60,53 +97,24 @@ async def open_door(
 
     Raises StoreUnavailable or SchemaError where the store cannot be used.
     """
-    metrics = Metrics(max_keys=config.metrics.max_keys, config_hash=config.fingerprint)
-    store = Store.open(store_url, metrics.stored)
-    plans = build_plans(config)
-    keys = KeyRing(store, peppers, plans)
     used: dict[str, Access] = {}
-    journal = Journal(config.store.data / JOURNAL)
-    ledger = Ledger(
-        store,
-        keys,
-        support=config.server.support,
-        observer=_observer(metrics, used),
-        journal=journal,
-    )
-    upstream = AiohttpTransport()
-    metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
-    metrics.journal.set_function(lambda: float(journal.entries))
-    door = Door(
-        models=build_models(config),
-        providers=build_providers(config),
-        keys=keys,
-        images=ImageGuard(metrics.image),
-        ledger=ledger,
-        upstream=upstream,
-        metrics=metrics,
-        log=log or logs.get(),
-        store=store,
-        directory=Directory(store, peppers),
-        background=Background(),
-        draw=draw,
-        max_body=config.server.max_body,
-        patience=patience,
-    )
+    more = {"log": log or logs.get(), "draw": draw, "patience": patience}
+    door = _assemble(config, store_url, peppers, used, **more)
     keepers: list[asyncio.Task[None]] = []
     try:
-        await store.check_schema()
-        await keys.start()
-        await ledger.start()
-        house = _keep_house(door, plans, config.store.data / JOURNAL)
+        await door.store.check_schema()
+        await door.keys.start()
+        await door.ledger.start()
+        house = _keep_house(door, build_plans(config), config.store.data / JOURNAL)
         keepers = [asyncio.create_task(work) for work in (house, _show_used(door, used))]
         yield door
     finally:
         await end_tasks(*keepers)
         await door.background.stop(config.server.drain)
-        await ledger.stop(_SETTLE_DEADLINE)
-        await keys.stop()
-        await upstream.close()
-        await store.close()
+        await door.ledger.stop(_SETTLE_DEADLINE)
+        await door.keys.stop()
+        await door.upstream.close()
+        await door.store.close()
 
 
 def _observer(metrics: Metrics, used: dict[str, Access]) -> Callable[[Lease], None]:

@@ -75,6 +75,9 @@ class Call(Protocol):
 class Transport(Protocol):
     """Opens calls. Leaving the block closes or reuses the connection."""
 
+    async def close(self) -> None:
+        """Close every connection."""
+
     def open(self, outgoing: Outgoing) -> AbstractAsyncContextManager[Call]:
         """Send a request and wait for the answer's head.
 
