@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -50,13 +50,17 @@ def _assemble(
     config: cfg.Config,
     store_url: str,
     peppers: Sequence[str],
+    plans: Mapping[str, Plan],
     used: dict[str, Access],
-    **more: Any,
+    *,
+    log: logs.Log,
+    draw: Callable[[], float],
+    patience: float,
 ) -> Door:
     """The parts, not yet running. `used` gets the accesses of the teams that use something."""
     metrics = Metrics(max_keys=config.metrics.max_keys, config_hash=config.fingerprint)
     store = Store.open(store_url, metrics.stored)
-    keys = KeyRing(store, peppers, build_plans(config))
+    keys = KeyRing(store, peppers, plans)
     journal = Journal(config.store.data / JOURNAL)
     ledger = Ledger(
         store,
@@ -75,11 +79,13 @@ def _assemble(
         ledger=ledger,
         upstream=AiohttpTransport(),
         metrics=metrics,
+        log=log,
         store=store,
         directory=Directory(store, peppers),
         background=Background(),
+        draw=draw,
         max_body=config.server.max_body,
-        **more,
+        patience=patience,
     )
 
 
@@ -98,14 +104,23 @@ async def open_door(
     Raises StoreUnavailable or SchemaError where the store cannot be used.
     """
     used: dict[str, Access] = {}
-    more = {"log": log or logs.get(), "draw": draw, "patience": patience}
-    door = _assemble(config, store_url, peppers, used, **more)
+    plans = build_plans(config)
+    door = _assemble(
+        config,
+        store_url,
+        peppers,
+        plans,
+        used,
+        log=log or logs.get(),
+        draw=draw,
+        patience=patience,
+    )
     keepers: list[asyncio.Task[None]] = []
     try:
         await door.store.check_schema()
         await door.keys.start()
         await door.ledger.start()
-        house = _keep_house(door, build_plans(config), config.store.data / JOURNAL)
+        house = _keep_house(door, plans, config.store.data / JOURNAL)
         keepers = [asyncio.create_task(work) for work in (house, _show_used(door, used))]
         yield door
     finally:

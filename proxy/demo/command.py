@@ -129,7 +129,8 @@ async def _demo(folder: Path, port: int | None, as_json: bool, out: TextIO) -> N
             _CONFIG.format(
                 host=_HOST,
                 port=_port(PORT) if port is None else port,
-                admin=_port(ADMIN_PORT),
+                # Who asks for any port is a script, and may not be alone: see _port.
+                admin=0 if port == 0 else _port(ADMIN_PORT),
                 data=folder / "store",
                 provider=provider,
                 base_url=base_url,
@@ -201,7 +202,7 @@ async def _upstream(env: Mapping[str, str]) -> AsyncIterator[tuple[str, str, str
 
 
 def _port(wanted: int) -> int:
-    """The port if it is free, else 0 for any."""
+    """The port if it is free, else 0 for any. Two that look at once may both find it free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

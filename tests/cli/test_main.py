@@ -283,3 +283,23 @@ def test_interrupted_for_real(vg: Visiongate) -> None:
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     os.close(writer)
+
+
+def test_a_full_disk() -> None:
+    """What cannot be written is told in a line, and the command has failed."""
+    command = (sys.executable, "-c", CODE_THAT_PRINTS)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30
+        )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "visiongate: cannot write: No space left on device\n"
+
+
+#: A command that has an answer and no store.
+CODE_THAT_PRINTS = """
+import sys
+import proxy.cli as cli
+cli._run = lambda args: print("an answer") or 0
+sys.exit(cli.main(["team", "list"]))
+"""

@@ -200,3 +200,13 @@ def test_the_phases() -> None:
     other.called()
     other.refused()
     assert other.outcome() == Outcome(Phase.REFUSED, None, 0)
+
+
+def test_an_answer_without_text_or_usage_takes_the_reserve() -> None:
+    """A whole answer that tells neither text nor usage hides what it cost."""
+    empty = meter()
+    assert empty.whole(b'{"id":"x","choices":[]}')
+    assert empty.outcome().hidden
+    told = meter()
+    assert told.whole(b'{"choices":[{"message":{"content":"Hi"}}]}')
+    assert not told.outcome().hidden

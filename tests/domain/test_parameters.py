@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.parameters import LARGEST_CAP, LARGEST_N, REFUSED
+from proxy.domain.parameters import LARGEST_CAP, LARGEST_N, REFUSED, RESIZERS
 from tests.domain.bodies import hello, parse, raw, refused
 
 WRONG = [
@@ -228,3 +228,27 @@ def test_other_unknown_names_pass() -> None:
     """A field that nobody knows is kept as it came, whatever its case."""
     field = '"Made_Up": [ 1.10, 12345678901234567890123, "\\u00e9" ]'
     assert bytes(parse(raw(field)).fields["Made_Up"]) == field.partition(": ")[2].encode()
+
+
+@pytest.mark.parametrize("key", RESIZERS)
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_key_that_resizes_an_image_is_refused(key: str, inner: bool) -> None:
+    """What makes an image cost other than its size tells is refused, in the part and within."""
+    image = {"url": "https://example.com/a.png", **({key: 9} if inner else {})}
+    part = {"type": "image_url", "image_url": image, **({} if inner else {key: 9})}
+    body = hello(messages=[{"role": "user", "content": [part]}])
+    where = "messages[0].content[0]" + (".image_url" if inner else "")
+    assert refused(body).param == f"{where}.{key}"
+
+
+@pytest.mark.parametrize("key", ["images", "image_url", "multi_modal_data"])
+def test_media_beside_the_messages_is_refused(key: str) -> None:
+    """An image where nobody looks for one does not pass."""
+    assert refused(hello(**{key: ["https://10.0.0.1/"]})).param == key
+
+
+@pytest.mark.parametrize("effort", ["x" * 33, 5, ["high"]])
+def test_an_effort_is_a_word(effort: object) -> None:
+    """What some servers render into the prompt is no place for a text that is not counted."""
+    assert refused(hello(reasoning_effort=effort)).param == "reasoning_effort"
+    parse(hello(reasoning_effort="high"))

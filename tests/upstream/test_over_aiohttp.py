@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.domain.errors import Forbidden, UpstreamFailed, UpstreamTimeout
+from proxy.domain.errors import AnswerTooLarge, Forbidden, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.call import Call, Outgoing, Timeouts
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from tests.gateway import until
@@ -79,7 +79,7 @@ async def test_an_answer_that_is_too_large(
     """A body over the limit is a failure, and its connection is closed."""
     upstream.script([Head(), Send(b"x" * 11), HANG])
     async with transport.open(outgoing(upstream)) as call:
-        with pytest.raises(UpstreamFailed, match="too large"):
+        with pytest.raises(AnswerTooLarge, match="too large"):
             await call.read(10)
     await upstream.wait_closed(1)
 
