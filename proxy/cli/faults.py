@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from proxy.config import ConfigError
 from proxy.domain.errors import GatewayError
+from proxy.manage.checks import Unfit
 from proxy.store.client import SchemaError
 from proxy.store.datadir import EmbeddedStoreError
 from proxy.store.directory import DirectoryError
@@ -43,6 +44,7 @@ def _system(error: OSError) -> str:
 
 _FAULTS: Final[tuple[tuple[type[Exception], int, Callable[[Any], str]], ...]] = (
     (WrongUsage, WRONG, _plain),
+    (Unfit, WRONG, _plain),
     (ConfigError, WRONG, str),  # one problem a line, each beginning with its file and line
     (NotConfigured, WRONG, _plain),
     (Failure, FAILED, _plain),

@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from proxy import logs
 from proxy.cli.faults import FAILED, WRONG, Failure
-from proxy.cli.limits import strays
 from proxy.cli.output import note, say_good, show_fields, show_json
 from proxy.cli.session import config_file, explained, open_store, read_config, session
 from proxy.config import Config, ConfigError, Problem
 from proxy.domain.identity import KeyRecord, TeamRecord
-from proxy.store.client import translated
+from proxy.manage.checks import strays
+from proxy.store.client import SchemaError
 from proxy.store.layout import VERSION
 from proxy.store.opening import opened_store
+from proxy.store.survey import server_version, server_warnings
 
 #: Where the configuration would have what a field of a record names.
 _BLOCKS: Final = {"plan": "plans", "limits": "models"}
@@ -61,17 +62,18 @@ def check(args: Namespace) -> int:
         "plans": list(config.plans),
     }
     try:
-        store, missing = asyncio.run(_look(config))
-    except Failure as error:
+        store, warnings, missing = asyncio.run(_look(config))
+    except (Failure, SchemaError) as error:
         if not args.json:
             raise
-        store = {"address": config.store.address, "reachable": False, "error": str(error)}
+        reachable = isinstance(error, SchemaError)
+        store = {"address": config.store.address, "reachable": reachable, "error": str(error)}
         show_json({"ok": False, **summary, "store": store})
         return FAILED
     if missing:
         file = summary["config"]
         return _tell_problems([Problem(file, None, *stray) for stray in missing], as_json=args.json)
-    _tell_summary(summary, store, as_json=args.json)
+    _tell_summary(summary, store, warnings, as_json=args.json)
     return 0
 
 
@@ -83,38 +85,45 @@ def _tell_problems(problems: list[Problem], *, as_json: bool) -> int:
     return WRONG
 
 
-def _tell_summary(summary: dict[str, Any], store: dict[str, Any], *, as_json: bool) -> None:
+def _tell_summary(
+    summary: dict[str, Any], store: dict[str, Any], warnings: list[str], *, as_json: bool
+) -> None:
     if as_json:
-        show_json({"ok": True, **summary, "store": store})
+        show_json({"ok": True, **summary, "store": store, "warnings": warnings})
         return
     say_good(f"{summary.pop('config')} is right, and the store answers")
     where = f"{store['address']}, {store['version']}, schema {store['schema']}"
     show_fields({**summary, "store": where, "teams": store["teams"], "keys": store["keys"]})
+    for warning in warnings:
+        note(f"warning: {warning}")
 
 
-async def _look(config: Config) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The store, and what its teams and keys name that the configuration does not have."""
+async def _look(config: Config) -> tuple[dict[str, Any], list[str], list[tuple[str, str]]]:
+    """The store, what is unsafe about it, and what its teams and keys name that the
+    configuration does not have.
+    """
     async with session(config) as s:
-        async with translated():
-            info = await s.store.redis.info("server")
+        warnings = await server_warnings(s.store, config.store.wait_replicas)
         teams = await s.directory.teams()
         keys = [k for k in await s.directory.all_keys() if k.status != "revoked"]
-        server = "Valkey" if "valkey_version" in info else "Redis"
-        version = info.get("valkey_version") or info.get("redis_version")
         store = {
             "address": config.store.address,
             "reachable": True,
-            "version": f"{server} {version}",
+            "version": await server_version(s.store),
             "schema": VERSION,
             "teams": len(teams),
             "keys": len(keys),
         }
         records: list[TeamRecord | KeyRecord] = [*teams, *keys]
-        return store, [
-            (_BLOCKS[field], f"{_whose(record)}: {message}")
-            for record in records
-            for field, message in strays(config, record)
-        ]
+        return (
+            store,
+            warnings,
+            [
+                (_BLOCKS[field], f"{_whose(record)}: {message}")
+                for record in records
+                for field, message in strays(config, record)
+            ],
+        )
 
 
 def _whose(record: TeamRecord | KeyRecord) -> str:

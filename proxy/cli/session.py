@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import signal
+import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,7 +18,10 @@ from typing import Final
 from proxy.cli.faults import Failure, WrongUsage
 from proxy.config import Config, load_config
 from proxy.domain.errors import StoreUnavailable
-from proxy.store.client import Store
+from proxy.manage.desk import Desk
+from proxy.rules import build_plans
+from proxy.store.audit import clean
+from proxy.store.client import PATIENT, Store
 from proxy.store.directory import Directory
 from proxy.store.opening import opened_store
 
@@ -37,6 +42,10 @@ class Session:
     store: Store
     directory: Directory
     config: Config
+
+    @property
+    def desk(self) -> Desk:
+        return Desk(self.store, self.directory, self.config, build_plans(self.config))
 
 
 def read_config(args: Namespace) -> Config:
@@ -80,15 +89,27 @@ async def session(config: Config) -> AsyncIterator[Session]:
         store = open_store(access.url)
         try:
             await store.check_schema()
-            yield Session(store, Directory(store, access.peppers), config)
+            yield Session(store, Directory(store, access.peppers, actor()), config)
         finally:
             await store.close()
+
+
+def actor() -> str:
+    """Who the audit says it was: `$VISIONGATE_ACTOR`, else the user and the host."""
+    named = clean(os.environ.get("VISIONGATE_ACTOR", ""))
+    if named:
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user often has no name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return clean(f"{user}@{socket.gethostname()}")
 
 
 def open_store(url: str) -> Store:
     """Raises Failure for a URL of a kind that no store can be reached by."""
     try:
-        return Store.open(url)
+        return Store.open(url, patience=PATIENT)
     except ValueError as error:
         raise Failure(f"store.url cannot be used: {error}") from None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
 
@@ -22,7 +22,19 @@ from .yamlfile import Plain
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+CLUSTER_SCHEMES: Final = ("redis+cluster://", "rediss+cluster://")
+STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://", *CLUSTER_SCHEMES)
+#: What a store's URL may say behind its "?"; anything else could undo the store's own settings.
+STORE_OPTIONS: Final = (
+    "db",
+    "password",
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_keyfile",
+    "username",
+)
 EMBEDDED: Final = "embedded"
 SHORTEST_PEPPER: Final = 16
 
@@ -156,17 +168,26 @@ def _check_store_url(secret: SecretStr) -> SecretStr:
     if secret.get_secret_value() == EMBEDDED:
         return secret
     scheme, hosts, path = store_place(secret)
-    if scheme == "redis+cluster://":
-        raise ValueError("redis+cluster:// is not available yet; use redis:// or rediss://")
     if scheme not in STORE_SCHEMES:
         raise ValueError(f"must begin with {', '.join(STORE_SCHEMES)}, or be 'embedded'")
     if scheme == "unix://":
         if hosts or not path:
             raise ValueError("must name an absolute path: unix:///run/valkey.sock")
-        return secret
-    if not _is_host_port(hosts):
+    elif scheme in CLUSTER_SCHEMES:
+        if not all(map(_is_host_port, hosts.split(","))):
+            raise ValueError("must name hosts with a comma between them: redis+cluster://a:1,b:2")
+        if path.strip("/") not in ("", "0"):
+            raise ValueError("must not name a database: a cluster has one, 0")
+    elif not _is_host_port(hosts):
         raise ValueError("must name a host, and percent-encode what is special in a password")
+    _check_store_options(secret.get_secret_value().partition("?")[2])
     return secret
+
+
+def _check_store_options(query: str) -> None:
+    # Not by name: behind a "?" that was not percent-encoded stands the rest of a password.
+    if not parse_qs(query, keep_blank_values=True).keys() <= set(STORE_OPTIONS):
+        raise ValueError(f"has an option that is not known; there are {', '.join(STORE_OPTIONS)}")
 
 
 def _is_host_port(text: str) -> bool:

@@ -36,8 +36,11 @@ class Filling:
         return message
 
 
-def interpolate(text: str, env: Mapping[str, str]) -> tuple[str, list[Filling], list[str]]:
-    """The text with its references filled in, what filled them, and what could not be."""
+def interpolate(text: str, env: Mapping[str, str] | None) -> tuple[str, list[Filling], list[str]]:
+    """The text with its references filled in, what filled them, and what could not be.
+
+    `env` is None for a text from elsewhere: a reference in it is an error, also to a file.
+    """
     fillings: list[Filling] = []
     errors: list[str] = []
 
@@ -55,7 +58,9 @@ def interpolate(text: str, env: Mapping[str, str]) -> tuple[str, list[Filling], 
     return _REFERENCE.sub(fill, text), fillings, errors
 
 
-def _resolve(inside: str, closed: bool, env: Mapping[str, str]) -> str:
+def _resolve(inside: str, closed: bool, env: Mapping[str, str] | None) -> str:
+    if env is None:
+        raise LookupError("references are not filled in here; write $$ for a dollar")
     if not closed:
         raise LookupError(f"a reference is not closed with }}; {_FORMS}")
     if inside.startswith("file:"):

@@ -13,15 +13,10 @@ T = TypeVar("T")
 #: Where (`*` is any key or index), and what can be used there; the first is the default for now.
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     "server.workers": ("auto", "1"),
-    "store.on_failure": ("deny",),
-    "store.retention": ("25 months",),
-    "store.wait_replicas": ("0",),
     "providers.*.kind": ("openai",),
     "providers.*.image_urls": ("forward",),
     "providers.*.transport": ("aiohttp",),
     "models.*.targets.*.concurrent": ("0",),
-    "plans.*.low_budget": ("reject",),
-    "plans.*.on_client_gone": ("cancel",),
     "plans.*.images.mode": ("url",),
     "images.mode": ("url",),
 }

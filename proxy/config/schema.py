@@ -243,9 +243,9 @@ class Plan(Block):
     models: tuple[str, ...] = (ANY_MODEL,)
     max_tokens: MaxTokens = MaxTokens()
     limits: tuple[Annotated[Limit, _ReadLimit], ...] = ()
-    low_budget: Literal["reject", "shrink"] = default_now("plans.*.low_budget", "reject")
+    low_budget: Literal["reject", "shrink"] = "reject"
     require_stream: f.Bool = False
-    on_client_gone: Literal["cancel", "drain"] = default_now("plans.*.on_client_gone", "cancel")
+    on_client_gone: Literal["cancel", "drain"] = "cancel"
     allow_parameters: tuple[str, ...] = ()
     enforce: f.Bool = True
     images: Images = Images()

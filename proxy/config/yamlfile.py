@@ -52,7 +52,7 @@ _SYNTAX: Final = (
 class Document:
     """One file: `data` (None if it has none), where its parts were written, and its problems."""
 
-    def __init__(self, file: str, env: Mapping[str, str]) -> None:
+    def __init__(self, file: str, env: Mapping[str, str] | None) -> None:
         self.file = file
         self.data: dict[str, object] | None = None
         self.problems: list[Problem] = []
@@ -170,8 +170,11 @@ class Document:
         return Plain(text) if plain or fillings else text
 
 
-def read_yaml(text: str, file: str, env: Mapping[str, str]) -> Document:
-    """Read one document. Never raises: what is wrong is in `problems`."""
+def read_yaml(text: str, file: str, env: Mapping[str, str] | None) -> Document:
+    """Read one document. Never raises: what is wrong is in `problems`.
+
+    `env` fills references in; None: there may be none.
+    """
     document = Document(file, env)
     document.read(text)
     return document

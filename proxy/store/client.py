@@ -1,62 +1,56 @@
-"""The connection to Redis or Valkey, and the ledger's scripts."""
+"""The store: one Redis or Valkey, or a cluster of them, and the ledger's scripts."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from functools import cache
-from importlib import resources
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
-import redis.asyncio as aioredis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    TryAgainError,
+)
 
 from proxy.domain.errors import StoreUnavailable
+from proxy.store.cluster import SCHEMES, Cluster
+from proxy.store.commands import Argument as Argument
+from proxy.store.commands import (
+    asking,
+    copied,
+    pipelined,
+    script_sha,
+    script_words,
+)
+from proxy.store.commands import script_source as script_source
 from proxy.store.layout import SCHEMA, VERSION
+from proxy.store.node import GATEWAY as GATEWAY  # its users find them here
+from proxy.store.node import PATIENT as PATIENT
+from proxy.store.node import Alone, Node, Patience, Work, connect, unavailable
+from proxy.store.node import translated as translated
 
-_CONNECTIONS: Final = 64
-_TIMEOUT: Final = 5.0  # seconds for one command
-_CONNECT_TIMEOUT: Final = 2.0
-_CANCEL_AGAIN: Final = 0.1
+_CANCEL_AGAIN: Final = 0.1  # seconds
+_REDIRECTIONS: Final = 6
+_TRY_AGAIN: Final = 0.02  # seconds
 
-Argument = str | bytes | int
+#: Scripts that may not be sent again when an answer was lost: it would be another one.
+_ONCE: Final = frozenset({"replace"})
+#: Scripts that wait for replicas, and the part of a command's time that this may take (the server
+#: looks at its clock ten times a second). Sent again they write again, so WAIT is true of that too.
+_WAITING: Final = frozenset({"reserve"})
+_WAITING_SHARE: Final = 0.5
+
+T = TypeVar("T")
 
 
 class SchemaError(RuntimeError):
-    """The store was written by a newer release."""
-
-
-@cache
-def script_source(name: str) -> str:
-    """A script with the shared part put behind its first line."""
-    folder = resources.files("proxy.store") / "lua"
-    shebang, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    return f"{shebang}\n{(folder / 'common.lua').read_text()}\n{body}"
-
-
-@cache
-def _sha(name: str) -> str:
-    return hashlib.sha1(script_source(name).encode(), usedforsecurity=False).hexdigest()
-
-
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Redis' own errors as StoreUnavailable, told without the address."""
-    task = asyncio.current_task()
-    cancelling = task.cancelling() if task else 0
-    try:
-        yield
-        # The client waits by asyncio.wait_for, which before Python 3.12 may swallow these.
-        if task and task.cancelling() > cancelling:
-            raise asyncio.CancelledError
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable(
-            "The gateway's store cannot be reached, so no budget can be checked. Try again.",
-            headers={"retry-after": "1"},
-        ) from error
+    """The store is not one that this release can use: the message says why."""
 
 
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
@@ -81,67 +75,140 @@ def _unobserved(script: str, seconds: float) -> None:
 
 
 class Store:
-    """A pool of connections. Every method raises StoreUnavailable."""
+    """Pools of connections. Every method raises StoreUnavailable; while the store is `away`, at
+    once.
+    """
 
-    def __init__(self, redis: aioredis.Redis, observe: ScriptObserver = _unobserved) -> None:
-        # Its annotations answer for the synchronous client as well, and so fit neither.
-        self.redis: Any = redis
+    def __init__(
+        self,
+        servers: Alone | Cluster,
+        observe: ScriptObserver = _unobserved,
+        *,
+        wait_replicas: int = 0,
+        wait_ms: int = 0,
+    ) -> None:
+        self.servers = servers
         self._observe = observe
+        self._wait_replicas = wait_replicas
+        self._wait_ms = wait_ms
 
     @classmethod
-    def open(cls, url: str, observe: ScriptObserver = _unobserved) -> Store:
-        """A store at `redis://`, `rediss://` or `unix://`; connects when it is first used."""
-        pool = aioredis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=_TIMEOUT,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_CONNECT_TIMEOUT,
-            health_check_interval=0,
+    def open(
+        cls,
+        url: str,
+        observe: ScriptObserver = _unobserved,
+        *,
+        patience: Patience = GATEWAY,
+        wait_replicas: int = 0,
+    ) -> Store:
+        """A store at `redis://`, `rediss://`, `unix://`, or with `+cluster` before the colon.
+
+        Connects when it is first used. A reservation is made only where so many replicas have
+        it in time. Raises ValueError for a URL that cannot be used.
+        """
+        clustered = url.partition("://")[0] in SCHEMES
+        servers = (
+            Cluster(url, patience) if clustered else Alone(Node("store", connect(url), patience))
         )
-        return cls(aioredis.Redis.from_pool(pool), observe)
+        wait_ms = int(patience.command * _WAITING_SHARE * 1000)
+        return cls(servers, observe, wait_replicas=wait_replicas, wait_ms=wait_ms)
+
+    @property
+    def redis(self) -> Any:
+        """The client of a store that is no cluster."""
+        return self.servers.nodes[0].client
+
+    @property
+    def away(self) -> bool:
+        """Whether no server answers: it is being looked for, and everything fails at once."""
+        return self.servers.away is not None
+
+    @property
+    def away_since(self) -> float | None:
+        """When it was missed first: monotonic seconds, None where it is there."""
+        away = self.servers.away
+        return None if away is None else away.since
 
     async def close(self) -> None:
-        await self.redis.aclose()
+        await self.servers.close()
 
     async def ping(self) -> None:
-        async with translated():
-            await self.redis.execute_command("PING")
+        """Whether the store can be used; of a cluster, whether it says so itself."""
+        if isinstance(self.servers, Alone):
+            await self.ask(None, "PING")
+        elif b"cluster_state:ok" not in await self.use(None, _cluster_info):
+            raise unavailable(ClusterDownError("the cluster is down"))
 
     async def check_schema(self) -> None:
         """Mark a new store, and raise SchemaError for one of a newer release."""
-        async with translated():
-            await self.redis.set(SCHEMA, VERSION, nx=True)
-            found = int(await self.redis.get(SCHEMA) or VERSION)
+        await self.ask(SCHEMA, "SET", SCHEMA, VERSION, "NX")
+        found = int(await self.ask(SCHEMA, "GET", SCHEMA) or VERSION)
         if found > VERSION:
             raise SchemaError(
                 f"the store has schema version {found}, and this release knows {VERSION}: "
                 "use the release that wrote it, or a newer one"
             )
 
+    async def ask(self, key: str | None, *words: Argument) -> Any:
+        """One command, sent to where its key is, None: to any server; it may be sent twice."""
+        return await self.use(key, lambda client: client.execute_command(*words))
+
+    async def use(self, key: str | None, work: Work[T], *, twice: bool = True) -> T:
+        """What `work` makes of the client of the server that has a key.
+
+        `twice`: it may be done again where its answer was lost. Raises what is no fault of
+        Redis' as it is.
+        """
+        try:
+            return await self._use(key, work, twice)
+        except RedisError as error:
+            raise unavailable(error) from error
+
     async def run(self, script: str, keys: Sequence[str], *arguments: Argument) -> Any:
         """One script, loaded when the store does not have it."""
-        async with translated():
-            with self._timed(script):
-                try:
-                    return await self.redis.evalsha(_sha(script), len(keys), *keys, *arguments)
-                except NoScriptError:
-                    source = script_source(script)
-                    return await self.redis.eval(source, len(keys), *keys, *arguments)
+        begun = time.perf_counter()
+        try:
+            try:
+                return await self._run(script, "EVALSHA", script_sha(script), keys, arguments)
+            except NoScriptError:
+                return await self._run(script, "EVAL", script_source(script), keys, arguments)
+        except RedisError as error:
+            raise unavailable(error) from error
+        finally:
+            self._observe(script, time.perf_counter() - begun)
 
     async def run_many(
         self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
     ) -> list[Any]:
-        """One script several times over in one round trip.
+        """One script several times over, in one round trip to each server.
 
-        The calls share no fate: in the place of one that failed stands its StoreUnavailable.
+        The calls share no fate: in the place of one that failed stands its StoreUnavailable,
+        which is raised only where no server could be reached.
         """
-        async with translated():
-            with self._timed(script):
-                pipeline = self.redis.pipeline(transaction=False)
-                for keys, arguments in calls:
-                    pipeline.evalsha(_sha(script), len(keys), *keys, *arguments)
-                results = list(await pipeline.execute(raise_on_error=False))
+        begun = time.perf_counter()
+        results: list[Any] = [None] * len(calls)
+        batches = defaultdict(list)
+        for index, (keys, _) in enumerate(calls):
+            try:
+                batches[await self.servers.find(keys[0])].append(index)
+            except (RedisError, StoreUnavailable) as error:
+                results[index] = error
+
+        async def send(node: Node, indices: list[int]) -> None:
+            words = [
+                script_words("EVALSHA", script_sha(script), *calls[index]) for index in indices
+            ]
+            try:
+                replies = await node.use(pipelined(words))
+            except (RedisError, StoreUnavailable) as error:
+                replies = [error] * len(indices)
+            for index, reply in zip(indices, replies, strict=True):
+                results[index] = reply
+
+        await asyncio.gather(*(send(node, indices) for node, indices in batches.items()))
+        self._observe(script, time.perf_counter() - begun)
+        if results and all(isinstance(result, StoreUnavailable) for result in results):
+            raise results[0]
         for index, (keys, arguments) in enumerate(calls):
             if isinstance(results[index], RedisError):
                 try:
@@ -150,10 +217,53 @@ class Store:
                     results[index] = error
         return results
 
-    @contextmanager
-    def _timed(self, script: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._observe(script, time.perf_counter() - begun)
+    def pubsub(self) -> Any:
+        """A channel of redis-py's on any server that is there; its errors are Redis' own."""
+        there = [node for node in self.servers.nodes if node.away is None]
+        if not there:
+            raise unavailable(None)
+        return random.choice(there).client.pubsub()  # noqa: S311
+
+    async def each(self, *words: str) -> dict[str, Any]:
+        """What every server says to a command, by its address; an error of its own as it is."""
+        await self.servers.find(None)
+        nodes = self.servers.nodes
+        asked = (node.use(lambda client: client.execute_command(*words)) for node in nodes)
+        replies = await asyncio.gather(*asked, return_exceptions=True)
+        return {node.name: reply for node, reply in zip(nodes, replies, strict=True)}
+
+    async def _run(
+        self,
+        script: str,
+        command: str,
+        body: str,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+    ) -> Any:
+        words = script_words(command, body, keys, arguments)
+        work: Work[Any] = lambda client: client.execute_command(*words)  # noqa: E731
+        if self._wait_replicas and script in _WAITING:
+            work = copied(words, self._wait_replicas, self._wait_ms)
+        return await self._use(keys[0], work, twice=script not in _ONCE)
+
+    async def _use(self, key: str | None, work: Work[T], twice: bool) -> T:
+        node, how = await self.servers.find(key), work
+        for _ in range(_REDIRECTIONS):
+            try:
+                return await node.use(how, twice=twice)
+            except MovedError as error:
+                node, how = self.servers.redirected(error, node, moved=True), work
+            except AskError as error:
+                node, how = self.servers.redirected(error, node, moved=False), asking(work)
+            except StoreUnavailable:
+                if key is not None or node.away is None or self.away:
+                    raise
+                node = await self.servers.find(None)  # any other will do
+            except TryAgainError:  # a script's keys are on their way to another node, one by one
+                await asyncio.sleep(_TRY_AGAIN)
+                node, how = await self.servers.find(key), work
+        return await node.use(how, twice=twice)
+
+
+async def _cluster_info(client: Any) -> bytes:
+    return bytes(await client.execute_command("CLUSTER", "INFO"))

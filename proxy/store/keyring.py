@@ -17,11 +17,14 @@ from typing import Any, Final, TypeVar
 from proxy.access import Access, Plan, check_standing, open_access
 from proxy.domain.errors import StoreUnavailable, Unauthorized
 from proxy.domain.keys import digests, is_well_formed
+from proxy.domain.quota import Spent
 from proxy.store.client import Store, end_tasks, translated
 from proxy.store.layout import CHANGED, auth_key, key_field, records_key
 
 _FRESH: Final = 5.0  # seconds
 _QUIET: Final = 15.0  # seconds without news until the connection is tried
+_CONNECT: Final = 1.0  # seconds
+_AGAIN: Final = 0.25  # seconds until a lost connection is made again
 _MOST: Final = 10_000  # entries of either kind
 
 T = TypeVar("T")
@@ -30,14 +33,27 @@ _WRONG = "Incorrect API key provided. Keys start with 'vg_'; ask your platform t
 
 
 class KeyRing:
-    """The keys that this worker has met."""
+    """The keys that this worker has met.
 
-    def __init__(self, store: Store, peppers: Sequence[str], plans: Mapping[str, Plan]) -> None:
+    `keep_stale`: while the store is away, a key is what it was when it was last looked at.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        peppers: Sequence[str],
+        plans: Mapping[str, Plan],
+        *,
+        keep_stale: bool = False,
+    ) -> None:
         self._store = store
+        self._keep_stale = keep_stale
         self._peppers = tuple(peppers)
         self._plans = plans
         self._known: OrderedDict[str, tuple[Access, float]] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._owners: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
+        self._spent: OrderedDict[str, tuple[Access, Spent, float]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Access]] = {}
         self._changes = 0  # told so far: what was read before one is not kept after it
         self._listener: asyncio.Task[None] | None = None
@@ -50,9 +66,36 @@ class KeyRing:
         if not is_well_formed(key):
             raise Unauthorized(_WRONG)
         candidates = digests(self._peppers, key)
-        access = self._cached(candidates[0]) or await self._load_once(candidates)
+        access = self._cached(candidates[0])
+        if access is None:
+            try:
+                access = await self._load_once(candidates)
+            except StoreUnavailable:
+                if not self._keep_stale or candidates[0] not in self._known:
+                    raise
+                access = self._known[candidates[0]][0]
         check_standing(access, time.time())
         return access
+
+    def found_spent(self, access: Access, spent: Spent) -> None:
+        """Remember what a request of this access was refused for, if others would be too."""
+        if spent.refusal(spent.now) is not None:
+            _remember(self._spent, access.digest, (access, spent, time.monotonic()))
+
+    def check_spent(self, access: Access) -> None:
+        """Stop what the ledger is known to refuse, whatever it asks for.
+
+        Known for as long as this very access is cached: a change or a grant brings a new one. A
+        late settlement that gives something back may be noticed that much later. Raises
+        LimitExceeded.
+        """
+        known = self._spent.get(access.digest)
+        if known is None or known[0] is not access:
+            return
+        age = time.monotonic() - known[2]
+        refusal = known[1].refusal(known[1].now + int(age * 1000)) if age < _FRESH else None
+        if refusal is not None:
+            raise refusal
 
     def reopen(self, access: Access, team_blob: bytes, key_blob: bytes) -> Access:
         """The access from newer records of the same key, as the ledger found them.
@@ -62,7 +105,7 @@ class KeyRing:
         self.forget(access.team.name)
         if not team_blob or not key_blob:
             raise Unauthorized(_WRONG)
-        fresh = open_access(access.digest, team_blob, key_blob, self._plans)
+        fresh = open_access(access.digest, team_blob, key_blob, self._plans, time.time())
         check_standing(fresh, time.time())
         return fresh
 
@@ -86,7 +129,8 @@ class KeyRing:
 
     def _cached(self, digest: str) -> Access | None:
         now = time.monotonic()
-        if (entry := self._known.get(digest)) is not None and now - entry[1] < _FRESH:
+        entry = self._known.get(digest)
+        if entry is not None and now - entry[1] < _FRESH and time.time() < entry[0].until:
             return entry[0]
         if (since := self._unknown.get(digest)) is not None and now - since < _FRESH:
             raise Unauthorized(_WRONG)
@@ -108,36 +152,49 @@ class KeyRing:
 
     async def _load(self, candidates: list[str]) -> Access:
         before = self._changes
-        async with translated():
-            found = await self._store.redis.mget([auth_key(digest) for digest in candidates])
-        for digest, value in zip(candidates, found, strict=True):
-            if value is None:
-                continue
-            team, _, key_id = value.decode().partition(" ")
+        if (owner := await self._owner(candidates)) is not None:
+            digest, team, key_id = owner
             team_blob, key_blob = await self._records(team, key_id)
             if team_blob and key_blob:
-                access = open_access(digest, team_blob, key_blob, self._plans)
+                access = open_access(digest, team_blob, key_blob, self._plans, time.time())
                 if before == self._changes:
                     _remember(self._known, candidates[0], (access, time.monotonic()))
                 return access
+            self._owners.pop(candidates[0], None)
         if before == self._changes:
             _remember(self._unknown, candidates[0], time.monotonic())
         raise Unauthorized(_WRONG)
 
+    async def _owner(self, candidates: list[str]) -> tuple[str, str, str] | None:
+        """The digest that leads to a key, its team and its id. That never changes, so it is asked
+        once: in a cluster it may be on a server that is away while the team's own is there.
+        """
+        owner = self._owners.get(candidates[0])
+        for digest in candidates if owner is None else ():
+            place = auth_key(digest)
+            value = await self._store.ask(place, "GET", place)
+            if value is not None:
+                team, _, key_id = value.decode().partition(" ")
+                owner = (digest, team, key_id)
+                _remember(self._owners, candidates[0], owner)
+                break
+        return owner
+
     async def _records(self, team: str, key_id: str) -> tuple[bytes, bytes]:
-        async with translated():
-            found = await self._store.redis.hmget(records_key(team), ["team", key_field(key_id)])
+        place = records_key(team)
+        found = await self._store.ask(place, "HMGET", place, "team", key_field(key_id))
         return found[0] or b"", found[1] or b""
 
     async def _listen(self) -> None:
         while True:
             with contextlib.suppress(StoreUnavailable):
                 await self._hear()
-            await asyncio.sleep(1)
+            await asyncio.sleep(_AGAIN)
 
     async def _hear(self) -> None:
-        async with translated(), self._store.redis.pubsub() as channel:
-            await channel.subscribe(CHANGED)
+        async with translated(), self._store.pubsub() as channel:
+            async with asyncio.timeout(_CONNECT):
+                await channel.subscribe(CHANGED)
             asked = False
             while True:
                 message = await channel.get_message(timeout=_QUIET)

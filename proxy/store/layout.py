@@ -9,7 +9,10 @@ from typing import Final
 VERSION: Final = 1
 
 SCHEMA: Final = "vg:schema"
+IDENTITY: Final = "vg:identity"  # a word that tells this store from others
 TEAMS: Final = "vg:teams"
+AUDIT: Final = "vg:audit"  # stream: a line for every change of a team or a key
+WORKERS: Final = "vg:workers"  # who lives, by when it was last heard of
 CHANGED: Final = "vg:changed"  # pub/sub: the name of a team whose records changed
 
 

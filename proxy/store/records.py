@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from redis.exceptions import WatchError
 
 from proxy.domain.identity import KeyRecord, TeamRecord, decode_key, decode_team, encode_record
-from proxy.store.client import Store, translated
+from proxy.store.client import Store
 from proxy.store.layout import CHANGED, TEAMS, auth_key, key_field, records_key, team_keys
 
 
@@ -27,27 +28,23 @@ class Records:
 
     async def team_names(self) -> list[str]:
         """The names of all teams, deleted ones too, sorted."""
-        async with translated():
-            return sorted(name.decode() for name in await self._store.redis.smembers(TEAMS))
+        return sorted(name.decode() for name in await self._store.ask(TEAMS, "SMEMBERS", TEAMS))
 
     async def team(self, name: str) -> tuple[TeamRecord, bytes] | None:
-        async with translated():
-            blob = await self._store.redis.hget(records_key(name), "team")
+        blob = await self._get(name, "team")
         return None if blob is None else (decode_team(blob), blob)
 
     async def keys(self, team: str) -> list[KeyRecord]:
-        async with translated():
-            return _keys_of(await self._store.redis.hgetall(records_key(team)))
+        place = records_key(team)
+        return _keys_of(await self._store.ask(place, "HGETALL", place))
 
     async def key(self, team: str, key_id: str) -> tuple[KeyRecord, bytes] | None:
-        async with translated():
-            blob = await self._store.redis.hget(records_key(team), key_field(key_id))
+        blob = await self._get(team, key_field(key_id))
         return None if blob is None else (decode_key(blob), blob)
 
     async def write_team(self, new: TeamRecord, old: bytes) -> bool:
-        async with translated():
-            # Before the record: one that is not listed could be neither seen nor made again.
-            await self._store.redis.sadd(TEAMS, new.name)
+        # Before the record: one that is not listed could be neither seen nor made again.
+        await self._store.ask(TEAMS, "SADD", TEAMS, new.name)
         return await self._replace(new.name, "team", old, encode_record(new))
 
     async def write_key(self, new: KeyRecord, old: bytes) -> bool:
@@ -57,47 +54,52 @@ class Records:
     async def write_named_key(self, new: KeyRecord, old: bytes) -> bool:
         """For a new name, in one transaction with the look at the others. Raises NameTaken."""
         place, field = records_key(new.team), key_field(new.id)
-        async with translated(), self._store.redis.pipeline(transaction=True) as pipe:
-            await pipe.watch(place)
-            found = await pipe.hgetall(place)
-            if found.get(field.encode(), b"") != old:
-                return False
-            others = [k for k in _keys_of(found) if k.id != new.id and k.status != "revoked"]
-            if new.status != "revoked" and any(other.name == new.name for other in others):
-                raise NameTaken
-            pipe.multi()
-            pipe.hset(place, field, encode_record(new))
-            try:
-                await pipe.execute()
-            except WatchError:
-                return False
-        return True
+
+        async def write(client: Any) -> bool:
+            async with client.pipeline(transaction=True) as pipe:
+                await pipe.watch(place)
+                found = await pipe.hgetall(place)
+                if found.get(field.encode(), b"") != old:
+                    return False
+                others = [k for k in _keys_of(found) if k.id != new.id and k.status != "revoked"]
+                if new.status != "revoked" and any(other.name == new.name for other in others):
+                    raise NameTaken
+                pipe.multi()
+                pipe.hset(place, field, encode_record(new))
+                try:
+                    await pipe.execute()
+                except WatchError:
+                    return False
+            return True
+
+        return await self._store.use(place, write, twice=False)
 
     async def write_auth(self, key: KeyRecord) -> None:
         """Let the key's secrets lead to it; what leads elsewhere stays as it is."""
-        async with translated():
-            for secret in key.secrets:
-                owner = f"{key.team} {key.id}"
-                await self._store.redis.set(auth_key(secret.digest), owner, nx=True)
+        for secret in key.secrets:
+            place = auth_key(secret.digest)
+            await self._store.ask(place, "SET", place, f"{key.team} {key.id}", "NX")
 
     async def owner(self, digests: Iterable[str]) -> tuple[str, str] | None:
         """The team and the id of the key that one of these leads to."""
-        async with translated():
-            found = await self._store.redis.mget([auth_key(digest) for digest in digests])
-        owner = next((value for value in found if value is not None), None)
-        if owner is None:
-            return None
-        team, _, key_id = owner.decode().partition(" ")
-        return team, key_id
+        for digest in digests:
+            place = auth_key(digest)
+            owner = await self._store.ask(place, "GET", place)
+            if owner is not None:
+                team, _, key_id = owner.decode().partition(" ")
+                return team, key_id
+        return None
 
     async def publish(self, team: str) -> None:
-        async with translated():
-            await self._store.redis.publish(CHANGED, team)
+        await self._store.ask(None, "PUBLISH", CHANGED, team)
 
     async def seconds(self) -> int:
         """The store's clock, which the ledger goes by."""
-        async with translated():
-            return int((await self._store.redis.time())[0])
+        return int((await self._store.ask(None, "TIME"))[0])
+
+    async def _get(self, team: str, field: str) -> Any:
+        place = records_key(team)
+        return await self._store.ask(place, "HGET", place, field)
 
     async def _replace(self, team: str, field: str, old: bytes, new: bytes) -> bool:
         return bool(await self._store.run("replace", team_keys(team), field, old, new))

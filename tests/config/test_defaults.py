@@ -152,7 +152,7 @@ server: {host: "::1", port: 81, workers: 1, max_body: 20MB, drain: 2h,
   trusted_proxies: [10.0.0.0/8, "::1", 192.0.2.7], support: ask us}
 admin: {host: 0.0.0.0, port: 0, token: a-token}
 store: {url: rediss://u:pw@valkey.example:6380/1, grace: 0%, retention: 25 months,
-  data: /srv, wait_replicas: 0}
+  data: /srv, wait_replicas: 2}
 keys: {pepper: "0123456789abcdef, fedcba9876543210"}
 metrics: {max_keys: 0}
 providers:
@@ -170,7 +170,8 @@ models:
 plans:
   narrow: {models: [mine], limits: [60 requests/minute, {limit: 5 usd/month, model: mine}],
     max_tokens: {default: 10, cap: 20, over: reject}, require_stream: true, enforce: false,
-    allow_parameters: [service_tier], images: {max_count: 2, hosts: {deny: [b.example]}}}
+    low_budget: shrink, on_client_gone: drain, allow_parameters: [service_tier],
+    images: {max_count: 2, hosts: {deny: [b.example]}}}
 images: {on_unreachable: reject, schemes: [http], ports: [80], formats: [png], max_count: 1k,
   max_bytes: 1MiB, max_pixels: 1M, max_side: 100, max_frames: 2,
   hosts: {allow: ["*.example"], internal: [10.0.0.0/8, cdn.corp]},
@@ -182,7 +183,7 @@ images: {on_unreachable: reject, schemes: [http], ports: [80], formats: [png], m
     assert config.server.max_body == 20_000_000
     assert config.server.drain == 7200
     assert config.store.address == "rediss://valkey.example:6380/1"
-    assert not config.store.embedded
+    assert (config.store.embedded, config.store.wait_replicas) == (False, 2)
     assert [pepper.get_secret_value() for pepper in config.keys.pepper] == [
         "0123456789abcdef",
         "fedcba9876543210",

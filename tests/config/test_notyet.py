@@ -14,15 +14,10 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
     """What the contract promises but the code cannot do is refused, and what can be is named."""
     refused = {
         "server.workers": "4",
-        "store.on_failure": "allow",
-        "store.retention": "12 months",
-        "store.wait_replicas": "1",
         "models.*.targets.*.concurrent": "4",
         "providers.*.kind": "anthropic",
         "providers.*.image_urls": "inline",
         "providers.*.transport": "direct",
-        "plans.*.low_budget": "shrink",
-        "plans.*.on_client_gone": "drain",
         "plans.*.images.mode": "inspect",
         "images.mode": "inline",
     }[where]

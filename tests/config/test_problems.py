@@ -218,6 +218,8 @@ def test_required_value(old: str, new: str, path: str, message: str) -> None:
         "rediss://user:pw@valkey.example:6380/1",
         "redis://[::1]:6379",
         "unix:///run/valkey.sock?db=1",
+        "redis+cluster://user:pw@a,b:7001,[::1]:7002/0",
+        "rediss+cluster://a:7000?ssl_ca_certs=/ca.pem",
     ],
 )
 def test_store_urls(url: str) -> None:
@@ -227,11 +229,22 @@ def test_store_urls(url: str) -> None:
     assert store.url.get_secret_value() == url
 
 
-def test_a_cluster_is_refused_by_name() -> None:
-    """A cluster's URL is known, and refused until it can be used."""
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis+cluster://a:7000,b:x", "must name hosts with a comma between them"),
+        ("redis+cluster://a:7000,", "must name hosts with a comma between them"),
+        ("rediss+cluster://a:7000/3", "must not name a database"),
+        ("redis://a:7000?socket_timeout=9", "has an option that is not known; there are db, "),
+        ("redis://user:12?34@host", "has an option that is not known; there are db, "),
+    ],
+)
+def test_store_url_problems(url: str, words: str) -> None:
+    """What a store's URL cannot say is told without repeating it."""
     env = {"VISIONGATE_KEY_PEPPER": "0123456789abcdef"}
-    told = found(SMALL.replace("embedded", '"redis+cluster://a:7000,b:7001"'), env)
-    assert told["store.url"].startswith("redis+cluster:// is not available yet; use redis://")
+    told = found(SMALL.replace("embedded", f'"{url}"'), env)
+    assert told["store.url"].startswith(words)
+    assert "34@" not in told["store.url"]
 
 
 def test_pepper_is_required_of_a_shared_store() -> None:

@@ -13,6 +13,7 @@ import msgspec
 from proxy.access import Access, Plan
 from proxy.domain.errors import Forbidden, Unauthorized
 from proxy.domain.estimate import OutputCap
+from proxy.domain.grace import Grace
 from proxy.domain.limits import parse_limit
 from proxy.domain.usage import FREE, Amounts, Estimate, Outcome, Phase, Usage
 from proxy.images.policy import ImagePolicy
@@ -23,6 +24,8 @@ from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import CHANGED
 from proxy.store.ledger import LEASE, Ledger
+from proxy.store.marks import Marks
+from proxy.store.settlements import Alarm, silent
 from tests.store.scripts import Scripts, connect
 
 PEPPER = "a pepper for the tests"
@@ -139,17 +142,21 @@ async def open_till(
     lease: float = LEASE,
     peppers: Sequence[str] = (PEPPER,),
     journal: Journal | None = None,
+    marks: Marks | None = None,
+    grace: Grace | None = None,
+    alarm: Alarm = silent,
 ) -> AsyncIterator[Till]:
     """The ledger's parts at `url`, or on a `store` of the test's own."""
     own = store or Store.open(url)
-    keys = KeyRing(own, peppers, PLANS)
-    ledger = Ledger(own, keys, lease=lease, journal=journal)
+    keys = KeyRing(own, peppers, PLANS, keep_stale=grace is not None)
+    ledger = Ledger(own, keys, lease=lease, journal=journal, marks=marks, grace=grace, alarm=alarm)
     with connect(url) as client:
         try:
             await keys.start()
             await ledger.start()
             till = Till(own, Directory(own, peppers), keys, ledger, Scripts(client, keys=()))
             await until(till.listening)
+            await until(lambda: keys._changes)  # and it knows that it does
             yield till
         finally:
             await ledger.stop(0 if ledger.unsettled else 5)

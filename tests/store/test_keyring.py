@@ -34,7 +34,7 @@ def made_up(number: int) -> str:
 async def asked(till: Till) -> int:
     """Questions for a digest that the store has answered."""
     stats = await till.store.redis.info("commandstats")
-    return int(stats.get("cmdstat_mget", {"calls": 0})["calls"])
+    return int(stats.get("cmdstat_get", {"calls": 0})["calls"])
 
 
 async def commands(till: Till) -> int:
@@ -100,6 +100,25 @@ async def test_malformed(till: Till, key: str) -> None:
         with pytest.raises(Unauthorized):
             await till.keys.authenticate(key)
     assert await commands(till) == before + 1  # the look itself
+
+
+async def test_ten_thousand_made_up(till: Till) -> None:
+    """Of so many made-up keys none with a wrong checksum asks the store; the others fill a
+    memory that has a bound.
+    """
+    right = [made_up(number) for number in range(10_000 + 100)]
+    wrong = [key[:-1] + ("a" if key[-1] != "a" else "b") for key in right]
+    before = await commands(till)
+    for key in wrong:
+        with pytest.raises(Unauthorized):
+            await till.keys.authenticate(key)
+    assert await commands(till) == before + 1  # the look itself
+    for first in range(0, len(right), 100):
+        asking = (till.keys.authenticate(key) for key in right[first : first + 100])
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(answer, Unauthorized) for answer in answers)
+    assert len(till.keys._unknown) == 10_000
+    assert not till.keys._loading
 
 
 async def test_store_error(store_url: str) -> None:

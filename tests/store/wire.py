@@ -12,7 +12,8 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from proxy.store.client import Store
+from proxy.store.client import PATIENT, Store
+from proxy.store.node import Alone, Node
 
 
 class Wire:
@@ -21,9 +22,11 @@ class Wire:
     Where `lose` is set, the next command with these bytes in it reaches the store, and its
     answer is lost: the wire is cut. Where `hold` is set, such a command waits in the wire
     (`held`) until `release`, even if its client has gone, and its answer is lost (`passed`).
+    `url` is this end of it.
     """
 
     def __init__(self, target: str) -> None:
+        self.url = ""
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._passing = asyncio.Event()
@@ -94,9 +97,10 @@ async def open_wire(url: str) -> AsyncIterator[tuple[Wire, Store]]:
     """A wire to the store at a unix:// URL, and a Store at its other end that tries once."""
     with tempfile.TemporaryDirectory(prefix="vg-") as short:
         wire = Wire(url.removeprefix("unix://"))
+        wire.url = f"unix://{short}/w"
         server = await asyncio.start_unix_server(wire.connected, f"{short}/w")
         client = aioredis.Redis.from_url(f"unix://{short}/w", retry=Retry(NoBackoff(), 0))
-        store = Store(client)
+        store = Store(Alone(Node("wire", client, PATIENT)))
         try:
             yield wire, store
         finally:
