@@ -16,7 +16,18 @@ from hypothesis.stateful import (
 
 from proxy.domain.quota import window_end
 from tests.store.model import Model, of
-from tests.store.scripts import DAY, LEASE, MINUTE, SECOND, Bound, Five, Scripts, at, stamps
+from tests.store.scripts import (
+    DAY,
+    LEASE,
+    MINUTE,
+    SECOND,
+    SPARE,
+    Bound,
+    Five,
+    Scripts,
+    at,
+    stamps,
+)
 
 START = at("2028-02-29T23:59:50")  # a leap day: hour, day and month turn soon
 TEAMS = ("vision", "search")
@@ -37,10 +48,11 @@ requests = st.fixed_dictionaries(
         "provider": providers,
         "asked": amounts,
         "force": st.sampled_from((False, False, False, True)),
+        "usd_in": st.sampled_from((0, 3)),
     }
 )
 steps = st.sampled_from(
-    (1, 7 * SECOND, LEASE // 3, LEASE, -3 * SECOND, -3 * SECOND, MINUTE, 8 * DAY)
+    (1, 7 * SECOND, LEASE // 3, SPARE, SPARE, LEASE, -3 * SECOND, -3 * SECOND, MINUTE, 8 * DAY)
 )
 turns = st.tuples(st.sampled_from(("hour", "day", "month")), st.sampled_from((-5 * SECOND, -1, 0)))
 
@@ -79,7 +91,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.client.flushall()
         self.now = START
         self.made = 0
-        self.scripts = {team: Scripts(self.client, team, self.edits) for team in TEAMS}
+        self.scripts = {
+            team: Scripts(self.client, team, self.edits, watched=False) for team in TEAMS
+        }
         self.models = {team: Model() for team in TEAMS}
         self.limits: dict[str, dict[Any, Bound]] = {team: {} for team in TEAMS}
         self.known: list[tuple[str, str, dict[str, Any]]] = []
@@ -137,6 +151,27 @@ class LedgerMachine(RuleBasedStateMachine):
             limits = self.binding(team, who["key"], who["model"])
             self.both(team, "reserve", id, asked, *limits, **who)
 
+    @rule(
+        team=teams,
+        request=requests,
+        ago=st.sampled_from((0, 0, MINUTE, DAY, -5 * SECOND)),
+        again=st.booleans(),
+        cached=st.integers(0, 9),
+        image=st.integers(0, 9),
+    )
+    def post(self, team: str, request: dict[str, Any], ago: int, again: bool, **parts: int) -> None:
+        """A request that was admitted `ago`, without the store."""
+        who = {n: request[n] for n in ("key", "model", "provider")}
+        self.made += 1
+        id = f"r{self.made:03}"
+        self.known.append((team, id, who))
+        limits = self.binding(team, who["key"], who["model"])
+        for _ in range(1 + again):
+            admitted = self.now - ago
+            self.both(
+                team, "post", id, request["asked"], *limits, admitted=admitted, **who, **parts
+            )
+
     @precondition(lambda self: self.known)
     @rule(
         pick=picks,
@@ -168,16 +203,25 @@ class LedgerMachine(RuleBasedStateMachine):
     def peek(self, team: str) -> None:
         self.both(team, "peek", *self.limits[team].values())
 
-    @rule(step=steps)
-    def wait(self, step: int) -> None:
-        self.now += step
+    @rule(step=steps, watched=st.sampled_from((True, True, False)))
+    def wait(self, step: int, watched: bool) -> None:
+        self.go_to(self.now + step, watched)
+
+    def go_to(self, when: int, watched: bool) -> None:
+        """Let time pass; where it is `watched`, somebody looks before it is a silence."""
+        if watched and when - SPARE > self.now:
+            self.now = when - SPARE
+            for team in TEAMS:
+                self.peek(team)
+        self.now = when
 
     @precondition(lambda self: self.known)
     @rule(pick=picks, less=st.sampled_from((-1, 0)))
     def wait_for_end(self, pick: int, less: int) -> None:
         team, id, _ = self.one(pick)
         held = self.models[team].held.get(id)
-        self.now = max(self.now, held.lease_end + less if held else 0)
+        end = held.lease_end + less if held else 0
+        self.go_to(max(self.now, end), watched=True)
 
     @rule(turn=turns)
     def wait_for_turn(self, turn: tuple[str, int]) -> None:

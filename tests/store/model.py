@@ -14,7 +14,18 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
-from tests.store.scripts import DAY, HOUR, LEASE, MINUTE, WINDOWS, Bound, Contents, Five, stamps
+from tests.store.scripts import (
+    DAY,
+    HOUR,
+    LEASE,
+    MINUTE,
+    SPARE,
+    WINDOWS,
+    Bound,
+    Contents,
+    Five,
+    stamps,
+)
 
 AT_ONCE = 20
 KEEP, KEEP_VOID = 7 * DAY, 10 * MINUTE
@@ -56,7 +67,7 @@ class Held:
     amounts: Five = (0, 0, 0, 0, 0)
     lease_end: int = 0
     buckets: tuple[Bound, ...] = ()
-    counted: Five = (1, 0, 0, 0, 0)
+    counted: Five = (0, 0, 0, 0, 0)
     observed: bool = False
     expired: int | None = None
     posted: Posted | None = None
@@ -75,7 +86,8 @@ class Bucket:
     amount: int
 
     def at(self, now: int, amount: int) -> Fraction:
-        return max(Fraction(0), self.level - Fraction((now - self.since) * amount, MINUTE))
+        level = self.level if amount == self.amount else min(self.level, Fraction(amount))
+        return max(Fraction(0), level - Fraction(abs(now - self.since) * amount, MINUTE))
 
 
 @dataclass
@@ -83,6 +95,8 @@ class Model:
     """One team's ledger."""
 
     seen: int = 0
+    spared: int = 0
+    writings: int = 0
     held: dict[str, Held] = field(default_factory=dict)
     postings: list[Posted] = field(default_factory=list)
     buckets: dict[tuple[str, str, str], Bucket] = field(default_factory=dict)
@@ -105,6 +119,7 @@ class Model:
         model: str,
         provider: str,
         force: bool = False,
+        usd_in: int = 0,
     ) -> list[Any]:
         now = self._tick(now)
         self._sweep(now, AT_ONCE)
@@ -122,9 +137,12 @@ class Model:
             return ["refused", *told]
         minutes = tuple(limit for limit in limits if limit.window == "minute")
         for limit in minutes:
-            self._fill(limit, now, 0, limit.amount)
+            most = None if fits else limit.amount
+            self._fill(limit, now, of(amounts, limit.unit), limit.amount, most)
+        counted = (amounts[0], amounts[1], 0, amounts[3], usd_in)
+        end = now + LEASE
         self.held[id] = Held(
-            key, model, provider, now, amounts, now + LEASE, minutes, observed=not fits
+            key, model, provider, now, amounts, end, minutes, counted, observed=not fits
         )
         return ["ok" if fits else "observed", *told]
 
@@ -145,15 +163,40 @@ class Model:
             self.held[id] = Held(expired=now - KEEP + KEEP_VOID)
         if held is None or not held.key:
             return "absent"
-        self.seen = now
+        self._tick(now)
         if held.posted is not None:
             self.postings.remove(held.posted)
         self.postings.append(held.charge(amounts, provider, cached, image))
-        before = NOTHING if held.expired is None else held.counted
-        self._refill(held, now, amounts, before)
+        before = held.amounts if held.expired is None else held.counted
+        self._refill(held, now, before, amounts)
         del self.held[id]
         self._sweep(now, AT_ONCE)
         return "settled" if held.expired is None else "late"
+
+    def post(
+        self,
+        id: str,
+        amounts: Five,
+        *limits: Bound,
+        now: int,
+        admitted: int,
+        key: str,
+        model: str,
+        provider: str,
+        cached: int,
+        image: int,
+    ) -> str:
+        if id in self.held:
+            return "absent"
+        now = self._tick(now)
+        for limit in limits:
+            if limit.window == "minute":
+                self._fill(limit, now, of(amounts, limit.unit), limit.amount)
+        admitted = min(admitted, now)
+        self.postings.append(Posted(admitted, key, model, provider, amounts, cached, image))
+        self.held[id] = Held(expired=now)
+        self._sweep(now, AT_ONCE)
+        return "posted"
 
     def renew(self, *so_far: tuple[str, Five], now: int) -> list[str]:
         now = self._tick(now)
@@ -177,8 +220,7 @@ class Model:
         if limit.window == "minute":
             bucket = self.buckets.get((limit.scope, limit.unit, limit.model))
             level = bucket.at(now, limit.amount) if bucket else Fraction(0)
-            live = _within(self.live.values(), limit.scope, limit.model)
-            return math.ceil(level), sum(of(x.amounts, limit.unit) for x in live), limit.amount
+            return math.ceil(level), 0, limit.amount
         stamp = stamps(now)[limit.window]
         amount = limit.amount + (limit.grant if limit.stamp == stamp else 0)
         held = list(_within(self.live.values(), limit.scope, limit.model))
@@ -197,6 +239,8 @@ class Model:
         assert found.expired == self.dead
         assert found.reservations.keys() == self.held.keys()
         assert found.rows == self._rows()
+        if self.writings:
+            assert found.tallies["team|*"].writings == self.writings
         for name, tally in found.tallies.items():
             scope, _, model = name.partition("|")
             held = list(_within(self.live.values(), scope, model))
@@ -225,32 +269,50 @@ class Model:
         return self.seen if now < self.seen < now + HOUR else now
 
     def _tick(self, now: int) -> int:
-        self.seen = self._clock(now)
-        return self.seen
+        now = self._clock(now)
+        if 0 < self.seen < now - SPARE:
+            self.spared = now + SPARE
+        self.seen = now
+        self.writings += 1
+        return now
 
     def _sweep(self, now: int, most: int) -> int:
         due = sorted((held.lease_end, id) for id, held in self.live.items())
-        due = [(end, id) for end, id in due if end <= now][:most]
+        spared = 0 < self.spared - now <= SPARE
+        due = [] if spared else [(end, id) for end, id in due if end <= now][:most]
         for _, id in due:
             held = self.held[id]
             held.expired, held.posted = now, held.charge(held.counted, held.provider)
             self.postings.append(held.posted)
-            self._refill(held, now, held.counted, NOTHING)
+            self._refill(held, now, held.amounts, held.counted)
         old = sorted((expired, id) for id, expired in self.dead.items())
         for _, id in [(expired, id) for expired, id in old if expired <= now - KEEP][:most]:
             del self.held[id]
         return len(due)
 
-    def _fill(self, limit: Bound, now: int, more: int, amount: int | None = None) -> None:
+    def _fill(
+        self,
+        limit: Bound,
+        now: int,
+        more: int | Fraction,
+        amount: int | None = None,
+        most: int | None = None,
+    ) -> None:
         name = (limit.scope, limit.unit, limit.model)
         old = self.buckets.get(name) or Bucket(now, Fraction(0), limit.amount)
         rate = old.amount if amount is None else amount
         level = max(Fraction(0), old.at(now, rate) + more)
-        self.buckets[name] = Bucket(now, level, rate)
+        self.buckets[name] = Bucket(
+            now, level if most is None else min(level, Fraction(most)), rate
+        )
 
-    def _refill(self, held: Held, now: int, amounts: Five, less: Five) -> None:
+    def _refill(self, held: Held, now: int, before: Five, after: Five) -> None:
         for limit in held.buckets:
-            self._fill(limit, now, of(amounts, limit.unit) - of(less, limit.unit))
+            was, comes_to = of(before, limit.unit), of(after, limit.unit)
+            rate = self.buckets[limit.scope, limit.unit, limit.model].amount
+            leaked = Fraction((now - held.admitted) * rate, MINUTE)
+            back = min(Fraction(was - comes_to), max(Fraction(0), was - leaked))
+            self._fill(limit, now, comes_to - was if comes_to > was else -back)
 
 
 def _within(some: Any, scope: str, model: str) -> Iterator[Any]:

@@ -15,9 +15,10 @@ from proxy.store.client import script_source
 from proxy.store.layout import key_field, team_keys
 
 LEASE = 30_000
+SPARE = 15_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 WINDOWS = ("hour", "day", "month", "total")
-NAMES = ("reserve", "renew", "settle", "sweep", "peek")
+NAMES = ("reserve", "renew", "settle", "post", "sweep", "peek")
 TEAM_RECORD, KEY_RECORD = b"team record", b"key record"
 
 #: requests, input, output, images, nano-usd
@@ -73,6 +74,8 @@ class Tally:
     stamps: dict[str, int]
     posted: dict[str, list[int]]
     reserved: dict[str, list[int]]
+    spared: int
+    writings: int
 
     @classmethod
     def read(cls, packed: bytes) -> Tally:
@@ -83,6 +86,7 @@ class Tally:
             {name: part[0] for name, part in parts.items()},
             {name: part[1:6] for name, part in parts.items()},
             {name: part[6:11] for name, part in parts.items()},
+            *rest[45:47],
         )
 
 
@@ -111,7 +115,8 @@ class Contents:
 class Scripts:
     """One team's ledger on a real server, with records of these keys unless it has its own.
 
-    `edits` are replaced in the source, each exactly once where it stands: seeded bugs.
+    `edits` are replaced in the source, each exactly once where it stands: seeded bugs. Where
+    it is `watched`, a gateway has always looked at the team shortly before the time of a call.
     """
 
     def __init__(
@@ -120,14 +125,25 @@ class Scripts:
         team: str = "vision",
         edits: Sequence[tuple[str, str]] = (),
         keys: Sequence[str] = ("k1", "k2"),
+        *,
+        watched: bool = True,
     ) -> None:
         self.client = client
+        self._watched = watched
+        self._seen = 0
         self.names = team_keys(team)
         self._shas = {name: client.script_load(seeded(name, edits)) for name in NAMES}
         for field in ["team", *map(key_field, keys)] if keys else ():
             client.hset(self.names[0], field, TEAM_RECORD if field == "team" else KEY_RECORD)
 
     def run(self, script: str, *arguments: Any) -> Any:
+        if isinstance(now := arguments[0], int):
+            if self._watched and now - self._seen > SPARE:
+                self._evaluate("peek", now - SPARE)
+            self._seen = max(self._seen, now)
+        return self._evaluate(script, *arguments)
+
+    def _evaluate(self, script: str, *arguments: Any) -> Any:
         return self.client.evalsha(self._shas[script], len(self.names), *self.names, *arguments)
 
     def reserve(
@@ -143,6 +159,7 @@ class Scripts:
         records: tuple[bytes, bytes] = (TEAM_RECORD, KEY_RECORD),
         end: int | str = "",
         force: bool = False,
+        usd_in: int = 0,
     ) -> list[Any]:
         reply = self.run(
             "reserve",
@@ -156,9 +173,11 @@ class Scripts:
             end,
             int(force),
             *amounts,
+            usd_in,
             *(word for limit in limits for word in limit.words),
         )
-        return [reply[0].decode(), *reply[1:]]
+        told = () if reply[0] == b"stale" else (*reply[1:2], *reply[3:])
+        return [reply[0].decode(), *(told or reply[1:])]
 
     def settle(
         self,
@@ -172,7 +191,25 @@ class Scripts:
         void: bool = False,
     ) -> str:
         reply = self.run("settle", now, id, provider, *amounts, cached, image, int(void))
-        return str(reply.decode())
+        return str(reply[0].decode())
+
+    def post(
+        self,
+        id: str,
+        amounts: Five,
+        *limits: Bound,
+        now: int,
+        admitted: int,
+        key: str = "k1",
+        model: str = "m1",
+        provider: str = "p1",
+        cached: int = 0,
+        image: int = 0,
+    ) -> str:
+        words = [word for limit in limits for word in limit.words]
+        charged = (*amounts, cached, image)
+        reply = self.run("post", now, id, key, model, provider, admitted, *charged, *words)
+        return str(reply[0].decode())
 
     def renew(
         self,
@@ -191,7 +228,7 @@ class Scripts:
     def peek(self, *limits: Bound, now: int) -> list[int]:
         """Without the time: used, reserved and amount of each limit."""
         words = [word for limit in limits for word in limit.words]
-        return list(self.run("peek", now, *words)[1:])
+        return list(self.run("peek", now, *words)[2:])
 
     def contents(self) -> Contents:
         _, counters, reservations, leases, expired, rows = self.names

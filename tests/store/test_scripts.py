@@ -123,17 +123,45 @@ def test_bucket_leaks(scripts: Scripts) -> None:
     assert scripts.reserve("r4", tokens(60), BUCKET, now=NOON + SECOND + MINUTE)[0] == "ok"
 
 
-def test_a_bucket_holds_what_is_in_flight(scripts: Scripts) -> None:
-    """What is reserved of a bucket does not leak: giving it back late brings no burst."""
-    for minute in range(5):
-        verdict = scripts.reserve(f"r{minute}", tokens(60), BUCKET, now=NOON + minute * 100)[0]
-        assert verdict == ("refused" if minute else "ok")
-    scripts.renew(("r0", NOTHING), now=NOON + 25 * SECOND)
-    late = scripts.reserve("late", tokens(1), BUCKET, now=NOON + 50 * SECOND)
-    assert late == ["refused", NOON + 50 * SECOND, 0, 60, 60]
-    scripts.settle("r0", NOTHING, now=NOON + 51 * SECOND)
-    assert scripts.reserve("now", tokens(60), BUCKET, now=NOON + 51 * SECOND)[0] == "ok"
-    assert scripts.reserve("more", tokens(1), BUCKET, now=NOON + 51 * SECOND)[0] == "refused"
+def test_a_bucket_is_filled_at_admission(scripts: Scripts) -> None:
+    """A reservation counts when it is admitted and leaks from then on, however long it takes."""
+    limit = Bound(3, "requests", "minute")
+    for n in range(3):
+        assert scripts.reserve(f"r{n}", tokens(1), limit, now=NOON)[0] == "ok"
+    assert scripts.reserve("early", tokens(1), limit, now=NOON)[0] == "refused"
+    for n in range(3):
+        now = NOON + (n + 1) * 20 * SECOND
+        assert scripts.reserve(f"next{n}", tokens(1), limit, now=now)[0] == "ok"
+        assert scripts.reserve(f"more{n}", tokens(1), limit, now=now)[0] == "refused"
+
+
+def test_a_late_refund_brings_no_burst(scripts: Scripts) -> None:
+    """What a long request did not use comes back only as far as it cannot have leaked."""
+    scripts.reserve("r1", tokens(60), BUCKET, now=NOON, lease=DAY)
+    scripts.reserve("r2", tokens(45), BUCKET, now=NOON + 45 * SECOND)
+    scripts.settle("r1", tokens(10), now=NOON + 45 * SECOND)
+    assert scripts.peek(BUCKET, now=NOON + 45 * SECOND)[0] == 45
+    scripts.settle("r2", tokens(10), now=NOON + 45 * SECOND)
+    assert scripts.peek(BUCKET, now=NOON + 45 * SECOND)[0] == 10
+    scripts.reserve("r3", tokens(50), BUCKET, now=NOON + 45 * SECOND)
+    scripts.settle("r3", NOTHING, now=NOON + 50 * SECOND)
+    assert scripts.peek(BUCKET, now=NOON + 50 * SECOND)[0] == 10
+
+
+def test_observing_leaves_no_debt(scripts: Scripts) -> None:
+    """What is admitted only because nothing is enforced fills a bucket no more than full."""
+    for n in range(10):
+        scripts.reserve(f"r{n}", tokens(50), BUCKET, now=NOON, force=True)
+    assert scripts.reserve("last", tokens(1), BUCKET, now=NOON)[2:] == [60, 0, 60]
+    for n in range(10):
+        scripts.settle(f"r{n}", NOTHING, now=NOON)
+    assert scripts.contents().buckets == {"team|tokens|minute|*": (NOON, 0, 60)}
+
+
+def test_a_clock_far_ahead_leaves_no_debt(scripts: Scripts) -> None:
+    """A bucket filled by a clock that was hours ahead is empty for one that is right."""
+    scripts.reserve("r1", tokens(60), BUCKET, now=NOON + 2 * HOUR)
+    assert scripts.reserve("r2", tokens(60), BUCKET, now=NOON)[0] == "ok"
 
 
 def test_bucket_figures(scripts: Scripts) -> None:
@@ -185,7 +213,7 @@ def test_calendar_debt(scripts: Scripts) -> None:
 
 
 def test_bucket_changed(scripts: Scripts) -> None:
-    """A changed amount holds at once; a settlement leaks at the last one that was admitted by."""
+    """A changed amount holds at once, and a bucket that shrinks is no more than full."""
     scripts.reserve("r1", tokens(60), BUCKET, now=NOON)
     scripts.settle("r1", tokens(60), now=NOON)
     larger = Bound(120, "tokens", "minute")
@@ -194,7 +222,7 @@ def test_bucket_changed(scripts: Scripts) -> None:
     scripts.settle("r2", tokens(80), now=NOON + 20 * SECOND)
     assert scripts.contents().buckets["team|tokens|minute|*"][1:] == (100, 120)
     smaller = Bound(6, "tokens", "minute")
-    assert scripts.reserve("r3", tokens(1), smaller, now=NOON + 30 * SECOND)[2:] == [99, 0, 6]
+    assert scripts.reserve("r3", tokens(1), smaller, now=NOON + 30 * SECOND)[2:] == [5, 0, 6]
 
 
 def test_calendar_changed(scripts: Scripts) -> None:

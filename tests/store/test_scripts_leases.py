@@ -98,10 +98,10 @@ def test_lease_runs_out(scripts: Scripts) -> None:
 
 
 def test_lease_never_renewed(scripts: Scripts) -> None:
-    """A worker that died before its first renewal leaves a request, and no tokens."""
-    scripts.reserve("r1", tokens(80), now=NOON)
+    """A worker that died before its first renewal leaves a request and its input."""
+    scripts.reserve("r1", (1, 80, 40, 2, 900), now=NOON, usd_in=500)
     assert scripts.sweep(now=END) == 1
-    assert scripts.contents().rows == {"2026-11-22|k1|m1|p1": [1, 0, 0, 0, 0, 0, 0]}
+    assert scripts.contents().rows == {"2026-11-22|k1|m1|p1": [1, 80, 0, 0, 0, 2, 500]}
 
 
 def test_settle_before_sweep(scripts: Scripts) -> None:
@@ -119,7 +119,7 @@ def test_settle_late(scripts: Scripts) -> None:
     scripts.sweep(now=END)
     assert scripts.settle("r1", tokens(70), now=END, provider="p2", cached=5) == "late"
     assert scripts.settle("r1", tokens(70), now=END, provider="p2", cached=5) == "absent"
-    assert scripts.peek(BUDGET, bucket, now=END) == [70, 0, 100, 70, 0, 600]
+    assert scripts.peek(BUDGET, bucket, now=END) == [70, 0, 100, 50, 0, 600]
     assert scripts.contents().rows == {"2026-11-22|k1|m1|p2": [1, 70, 0, 5, 0, 0, 0]}
 
 
@@ -144,7 +144,7 @@ def test_expired_kept(scripts: Scripts) -> None:
     assert scripts.settle("r2", tokens(70), now=END + WEEK) == "absent"
     found = scripts.contents()
     assert (found.reservations, found.expired) == ({}, {})
-    assert found.rows == {"2026-11-22|k1|m1|p1": [2, 70, 0, 0, 0, 0, 0]}
+    assert found.rows == {"2026-11-22|k1|m1|p1": [2, 150, 0, 0, 0, 0, 0]}
 
 
 def test_retry_after_lease(scripts: Scripts) -> None:
@@ -170,7 +170,7 @@ def test_sweep_bounded(scripts: Scripts) -> None:
     for n in range(50):
         scripts.reserve(f"r{n:02}", tokens(1), BUDGET, now=NOON + n)
     late = NOON + MINUTE
-    assert scripts.reserve("new", tokens(1), BUDGET, now=late) == ["ok", late, 0, 30, 100]
+    assert scripts.reserve("new", tokens(1), BUDGET, now=late) == ["ok", late, 20, 30, 100]
     assert min(scripts.contents().leases) == "new"
     assert sorted(scripts.contents().leases)[1:] == [f"r{n:02}" for n in range(20, 50)]
     assert [scripts.sweep(now=late, most=25), scripts.sweep(now=late, most=25)] == [25, 5]

@@ -11,14 +11,17 @@
 -- Amounts are five integers: requests, input, output, images, nano-usd. Times are ms.
 -- Tally: what a scope ('team', 'key:<id>') used of a model ('*': of all) in the hour, day and
 --   month of now and in all: [1] live reservations, then per window a stamp that names it,
---   5 amounts posted, 5 reserved; [46] in team|* the latest time seen. Kept for every window
---   whether or not a limit asks for it, so that a new limit knows what went before.
--- Bucket: '<ms> <level> <amount>'; the level leaks at amount a minute. It holds what is posted,
---   and counts from when its limit was set. What is reserved does not leak: else the refund of a
---   long request would take back what others have used since.
+--   5 amounts posted, 5 reserved; kept for every window whether or not a limit asks for it, so
+--   that a new limit knows what went before. In team|* also [46] the latest time seen, [47] until
+--   when no lease runs out, [48] how many scripts have written: a store that went backwards has
+--   a smaller one.
+-- Bucket: '<ms> <level> <amount>'; the level leaks at amount a minute. A reservation fills it with
+--   its worst case; what it did not use comes out again in so far as it cannot have leaked yet:
+--   else the refund of a long request would take back what others have used since.
 -- Reservation: k key, m model, p provider, t admission, s its windows' stamps, a amounts,
 --   b buckets that it is in, c what a lost lease is charged, o set where only force let it in;
---   x is set once it has expired. One with v was given back before it came: it may not come.
+--   x is set once it has expired. One with v was given back before it came, or was charged
+--   without having been reserved: it may not come.
 
 local RECORDS, COUNTERS, RESERVATIONS, LEASES, EXPIRED, ROWS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -26,9 +29,11 @@ local RECORDS, COUNTERS, RESERVATIONS, LEASES, EXPIRED, ROWS =
 local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
 local KEEP_EXPIRED = 7 * DAY
 local KEEP_VOID = 10 * MINUTE
+local SILENCE = 15000
+local SPARE = 15000
 local SWEEP_AT_ONCE = 20
 local WINDOWS = {hour = 1, day = 2, month = 3, total = 4}
-local WIDTH, CLOCK = 11, 46
+local WIDTH, CLOCK, SPARED, SEQUENCE = 11, 46, 47, 48
 local NOTHING = {0, 0, 0, 0, 0}
 local PARTS = {
   ['requests'] = {1},
@@ -75,7 +80,7 @@ local function tally(scope, model)
   if not cache[field] then
     local packed = redis.call('HGET', COUNTERS, field)
     local new = packed and cmsgpack.unpack(packed) or {}
-    for i = #new + 1, CLOCK do new[i] = 0 end
+    for i = #new + 1, SEQUENCE do new[i] = 0 end
     cache[field] = new
   end
   return cache[field]
@@ -89,8 +94,12 @@ local function clock(given)
     local time = redis.call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
-  local seen = tally('team', '*')[CLOCK]
+  local team = tally('team', '*')
+  local seen = team[CLOCK]
   if seen > now and seen - now < HOUR then return seen end
+  -- Gateways look at every team more often than this. Where none did, the store may have been
+  -- out of reach, and leases have run out that nobody could renew: now they can be.
+  if seen > 0 and now - seen > SILENCE then team[SPARED] = now + SPARE end
   return now
 end
 
@@ -106,11 +115,15 @@ local function turned(of, stamps)
   return of
 end
 
+-- Writes the tallies; returns the number of this writing.
 local function save(now)
-  if cache['team|*'] then cache['team|*'][CLOCK] = now end
+  local team = tally('team', '*')
+  team[CLOCK] = now
+  team[SEQUENCE] = team[SEQUENCE] + 1
   for field, value in pairs(cache) do
     redis.call('HSET', COUNTERS, field, cmsgpack.pack(value))
   end
+  return team[SEQUENCE]
 end
 
 local function each_tally(reservation, act)
@@ -141,26 +154,38 @@ local function of_unit(amounts, unit, first)
   return sum
 end
 
+-- How full a bucket is, and its amount. One whose limit was changed is no more than full; one
+-- of a clock that was far ahead is empty.
 local function level(field, amount, now)
   local value = redis.call('HGET', COUNTERS, field)
   if not value then return 0, amount end
   local since, old, last = string.match(value, '^(%S+) (%S+) (%S+)$')
-  amount = amount or tonumber(last)
-  local gone = math.max(0, now - tonumber(since)) * amount / MINUTE
-  return math.max(0, tonumber(old) - gone), amount
+  since, old, last = tonumber(since), tonumber(old), tonumber(last)
+  amount = amount or last
+  if amount ~= last then old = math.min(old, amount) end
+  return math.max(0, old - math.abs(now - since) * amount / MINUTE), amount
 end
 
-local function fill(field, amount, now, more)
+-- `most`: as full as it may become.
+local function fill(field, amount, now, more, most)
   local old, rate = level(field, amount, now)
   if not rate then return end
+  local new = math.min(math.max(0, old + more), most or math.huge)
   redis.call('HSET', COUNTERS, field,
-    int(now) .. ' ' .. string.format('%.17g', math.max(0, old + more)) .. ' ' .. int(rate))
+    int(now) .. ' ' .. string.format('%.17g', new) .. ' ' .. int(rate))
 end
 
-local function fill_buckets(reservation, now, amounts, less)
+-- From what a reservation has put into its buckets to what it comes to.
+local function refill(reservation, now, before, after)
   for _, field in ipairs(reservation.b) do
     local unit = string.match(field, '^[^|]*|([^|]*)')
-    fill(field, nil, now, of_unit(amounts, unit) - of_unit(less, unit))
+    local was = of_unit(before, unit)
+    local more = of_unit(after, unit) - was
+    local _, rate = level(field, nil, now)
+    if more < 0 and rate then
+      more = -math.min(-more, math.max(0, was - (now - reservation.t) * rate / MINUTE))
+    end
+    fill(field, nil, now, more)
   end
 end
 
@@ -203,14 +228,18 @@ end
 local function post(id, reservation, now, provider, amounts, cached, image)
   add(reservation, amounts, negative(reservation.a))
   each_tally(reservation, function(of) of[1] = of[1] - 1 end)
-  fill_buckets(reservation, now, amounts, NOTHING)
+  refill(reservation, now, reservation.a, amounts)
   add_row(reservation, provider, amounts, cached, image)
   redis.call('ZREM', LEASES, id)
 end
 
 -- Frees leases that have run out: the last count is charged, the rest is free again.
 local function sweep(now, most)
-  local ids = redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, most)
+  local spared = tally('team', '*')[SPARED] - now
+  local ids = {}
+  if spared <= 0 or spared > SPARE then
+    ids = redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, most)
+  end
   for _, id in ipairs(ids) do
     local reservation = get(id)
     post(id, reservation, now, reservation.p, reservation.c, 0, 0)
@@ -244,7 +273,6 @@ local function limits_at(first, now, stamps)
       limit.bucket = table.concat({scope, unit, window, model}, '|')
       -- Rounded here, so that the figures told explain the verdict. The last digits are noise.
       limit.used = math.ceil(level(limit.bucket, limit.amount, now) - 1e-6)
-      limit.reserved = of_unit(tally(scope, model), unit, 2 + 3 * WIDTH + 5)
     elseif unit == 'concurrent' then
       limit.reserved = tally(scope, model)[1]
     else

@@ -2,10 +2,9 @@
 -- peek: what limits have used and hold reserved, for GET /v1/usage and the metrics.
 --
 -- ARGV   1 now ('': the server's time), 2... limits
--- Returns {now, used, reserved, amount, used, ...}, a triple per limit.
+-- Returns {now, writing, used, reserved, amount, used, ...}, a triple per limit.
 
 local now = clock(ARGV[1])
 sweep(now, SWEEP_AT_ONCE)
 local limits = limits_at(2, now, stamps_of(now))
-save(now)
-return report({now}, limits)
+return report({now, save(now)}, limits)

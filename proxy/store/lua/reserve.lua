@@ -3,9 +3,10 @@
 --
 -- ARGV   1 now ('': the server's time), 2 id, 3 lease in ms, 4 key id, 5 model, 6 provider,
 --        7 team record, 8 key record (both as the gateway knows them), 9 key's end ('' never),
---        10 '1': admit whatever the limits say, 11-15 amounts, 16... limits
--- Returns {'ok'|'observed'|'refused', now, used, reserved, amount, used, ...}: a triple per
---        limit, before this request; observed is one that only ARGV 10 let in.
+--        10 '1': admit whatever the limits say, 11-15 amounts, 16 nano-usd of the input alone,
+--        17... limits
+-- Returns {'ok'|'observed'|'refused', now, writing, used, reserved, amount, used, ...}: a triple
+--        per limit, before this request; observed is one that only ARGV 10 let in.
 --        {'stale', team record, key record} where the gateway knows old ones;
 --        {'expired'} for a key past its end; {'gone'} for an id whose lease ran out, or that
 --        was given back before it came.
@@ -20,12 +21,12 @@ if ARGV[9] ~= '' and now >= tonumber(ARGV[9]) then return {'expired'} end
 
 sweep(now, SWEEP_AT_ONCE)
 local stamps = stamps_of(now)
-local asked, limits = amounts_at(11), limits_at(16, now, stamps)
+local asked, limits = amounts_at(11), limits_at(17, now, stamps)
 local before = get(id)
 if before then
   -- The same id again: the answer to the first call was lost on its way.
-  save(now)
-  return before.x and {'gone'} or report({before.o and 'observed' or 'ok', now}, limits)
+  local writing = save(now)
+  return before.x and {'gone'} or report({before.o and 'observed' or 'ok', now, writing}, limits)
 end
 
 local fits = true
@@ -37,21 +38,21 @@ for _, limit in ipairs(limits) do
   end
 end
 if not fits and ARGV[10] ~= '1' then
-  save(now)
-  return report({'refused', now}, limits)
+  return report({'refused', now, save(now)}, limits)
 end
 
 local reservation = {k = key_id, m = model, p = ARGV[6], t = now, s = stamps, a = asked, b = {},
-  c = {1, 0, 0, 0, 0}, o = not fits or nil}
+  -- Its worker may be gone before it tells anything, and the upstream has likely been asked.
+  c = {asked[1], asked[2], 0, asked[4], tonumber(ARGV[16])}, o = not fits or nil}
 each_tally(reservation, function(of) turned(of, stamps)[1] = of[1] + 1 end)
 add(reservation, NOTHING, asked)
 for _, limit in ipairs(limits) do
   if limit.bucket then
-    fill(limit.bucket, limit.amount, now, 0)
+    -- One that is only observed leaves no debt.
+    fill(limit.bucket, limit.amount, now, limit.asked, not fits and limit.amount or nil)
     reservation.b[#reservation.b + 1] = limit.bucket
   end
 end
 put(id, reservation)
 redis.call('ZADD', LEASES, int(now + tonumber(ARGV[3])), id)
-save(now)
-return report({fits and 'ok' or 'observed', now}, limits)
+return report({fits and 'ok' or 'observed', now, save(now)}, limits)

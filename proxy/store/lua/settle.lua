@@ -3,8 +3,8 @@
 --
 -- ARGV   1 now ('': the server's time), 2 id, 3 provider, 4-8 amounts, 9 cached tokens,
 --        10 image tokens, 11 '1': the reserve may still be on its way, and must then fail
--- Returns 'settled'; 'late' where the lease had run out and the difference was charged;
---        'absent' where it was settled before, or never made: nothing is charged.
+-- Returns {'settled', writing}; 'late' where the lease had run out and the difference was
+--        charged; {'absent'} where it was settled before, or never made: nothing is charged.
 
 local now = clock(ARGV[1])
 local id, provider = ARGV[2], ARGV[3]
@@ -14,14 +14,14 @@ if not reservation and ARGV[11] == '1' then
   put(id, {x = 1, v = 1})
   redis.call('ZADD', EXPIRED, int(now - KEEP_EXPIRED + KEEP_VOID), id)
 end
-if not reservation or reservation.v then return 'absent' end
+if not reservation or reservation.v then return {'absent'} end
 
 if reservation.x then
   -- What the sweep charged stands under the provider that was reserved: move it here.
   local back = negative(reservation.c)
   add(reservation, back, NOTHING)
   add(reservation, amounts, NOTHING)
-  fill_buckets(reservation, now, amounts, reservation.c)
+  refill(reservation, now, reservation.c, amounts)
   add_row(reservation, reservation.p, back, 0, 0)
   add_row(reservation, provider, amounts, cached, image)
   redis.call('ZREM', EXPIRED, id)
@@ -30,5 +30,4 @@ else
 end
 redis.call('HDEL', RESERVATIONS, id)
 sweep(now, SWEEP_AT_ONCE)
-save(now)
-return reservation.x and 'late' or 'settled'
+return {reservation.x and 'late' or 'settled', save(now)}
