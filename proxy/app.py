@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
 from proxy import config as cfg
 from proxy import logs
-from proxy.access import Access, Plan, open_access
-from proxy.domain.errors import GatewayError, StoreUnavailable
-from proxy.domain.identity import KeyRecord, encode_record
-from proxy.domain.limits import ANY_MODEL
+from proxy.domain.grace import Grace
+from proxy.housekeeping import House, Keeping
 from proxy.images.guard import ImageGuard
 from proxy.metrics import Metrics
 from proxy.rules import build_models, build_plans, build_providers
-from proxy.store.client import Store, end_tasks
+from proxy.store.client import Store
 from proxy.store.directory import Directory
-from proxy.store.journal import Journal, replay
+from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Lease, Ledger
+from proxy.store.marks import Marks
+from proxy.store.presence import Heartbeat, identity
+from proxy.store.survey import server_warnings
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from proxy.web import admin, ops, public
 from proxy.web.background import Background
@@ -39,54 +35,9 @@ from proxy.web.server import REFUSE
 
 PATIENCE: Final = 60.0  # seconds that a client may read nothing
 _SETTLE_DEADLINE: Final = 10.0  # seconds
-_HOUSE_EVERY: Final = 15.0  # seconds
-_SHOW_EVERY: Final = 0.5
 
-#: Below the data directory: settlements that the store could not take.
+#: Below the data directory, per store: settlements that it could not take.
 JOURNAL: Final = "journal"
-
-
-def _assemble(
-    config: cfg.Config,
-    store_url: str,
-    peppers: Sequence[str],
-    plans: Mapping[str, Plan],
-    used: dict[str, Access],
-    *,
-    log: logs.Log,
-    draw: Callable[[], float],
-    patience: float,
-) -> Door:
-    """The parts, not yet running. `used` gets the accesses of the teams that use something."""
-    metrics = Metrics(max_keys=config.metrics.max_keys, config_hash=config.fingerprint)
-    store = Store.open(store_url, metrics.stored)
-    keys = KeyRing(store, peppers, plans)
-    journal = Journal(config.store.data / JOURNAL)
-    ledger = Ledger(
-        store,
-        keys,
-        support=config.server.support,
-        observer=_observer(metrics, used),
-        journal=journal,
-    )
-    metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
-    metrics.journal.set_function(lambda: float(journal.entries))
-    return Door(
-        models=build_models(config),
-        providers=build_providers(config),
-        keys=keys,
-        images=ImageGuard(metrics.image),
-        ledger=ledger,
-        upstream=AiohttpTransport(),
-        metrics=metrics,
-        log=log,
-        store=store,
-        directory=Directory(store, peppers),
-        background=Background(),
-        draw=draw,
-        max_body=config.server.max_body,
-        patience=patience,
-    )
 
 
 @asynccontextmanager
@@ -103,82 +54,98 @@ async def open_door(
 
     Raises StoreUnavailable or SchemaError where the store cannot be used.
     """
-    used: dict[str, Access] = {}
-    plans = build_plans(config)
-    door = _assemble(
-        config,
-        store_url,
-        peppers,
-        plans,
-        used,
-        log=log or logs.get(),
-        draw=draw,
-        patience=patience,
-    )
-    keepers: list[asyncio.Task[None]] = []
-    try:
-        await door.store.check_schema()
+    log = log or logs.get()
+    metrics = Metrics(max_keys=config.metrics.max_keys, config_hash=config.fingerprint)
+    store = Store.open(store_url, metrics.stored, wait_replicas=config.store.wait_replicas)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        await store.check_schema()
+        warnings = await server_warnings(store, config.store.wait_replicas)
+        keeping = _keeping(config, await identity(store), metrics, log)
+        door = _assemble(config, store, peppers, keeping, metrics, log, draw, patience, warnings)
+        house = House(door, keeping)
+        stack.push_async_callback(door.upstream.close)
         await door.keys.start()
+        stack.push_async_callback(door.keys.stop)
         await door.ledger.start()
-        house = _keep_house(door, plans, config.store.data / JOURNAL)
-        keepers = [asyncio.create_task(work) for work in (house, _show_used(door, used))]
+        stack.push_async_callback(door.ledger.stop, _SETTLE_DEADLINE)
+        stack.push_async_callback(door.background.stop, config.server.drain)
+        await house.open()
+        stack.push_async_callback(house.close)
         yield door
-    finally:
-        await end_tasks(*keepers)
-        await door.background.stop(config.server.drain)
-        await door.ledger.stop(_SETTLE_DEADLINE)
-        await door.keys.stop()
-        await door.upstream.close()
-        await door.store.close()
 
 
-def _observer(metrics: Metrics, used: dict[str, Access]) -> Callable[[Lease], None]:
+def _keeping(config: cfg.Config, store: str, metrics: Metrics, log: logs.Log) -> Keeping:
+    """What the gateway itself keeps beside the store of that identity."""
+
+    def alarm(event: str, **fields: object) -> None:
+        metrics.alarms.labels(event).inc()
+        log.error(event, **fields)
+
+    def backwards(team: str, writings: int) -> None:
+        alarm("store_went_backwards", team=team, writings_lost=writings)
+
+    return Keeping(
+        plans=build_plans(config),
+        journals=config.store.data / JOURNAL / store,
+        marks=Marks(config.store.data / f"marks-{store}.json", backwards),
+        grace=Grace(config.store.grace) if config.store.on_failure == "allow" else None,
+        alarm=alarm,
+        retention=config.store.retention,
+    )
+
+
+def _assemble(
+    config: cfg.Config,
+    store: Store,
+    peppers: Sequence[str],
+    keeping: Keeping,
+    metrics: Metrics,
+    log: logs.Log,
+    draw: Callable[[], float],
+    patience: float,
+    warnings: Sequence[str],
+) -> Door:
+    """The parts, not yet running."""
+
     def ended(lease: Lease) -> None:
-        used[lease.team] = lease.access
+        keeping.used[lease.team] = lease.access
         if lease.charge is not None:
             metrics.charged(lease.access.key, lease.model, lease.charge)
 
-    return ended
-
-
-async def _keep_house(door: Door, plans: Mapping[str, Plan], journals: Path) -> None:
-    """Every few seconds: make the settlements that dead workers left, show the teams' limits,
-    and, by looking at them, free the leases that have run out.
-    """
-    while True:
-        with contextlib.suppress(StoreUnavailable, OSError):
-            replayed = await replay(door.store, journals, time.time())
-            if replayed.settled or replayed.too_old:
-                door.log.warning("journal", **asdict(replayed))
-            for team in await door.directory.teams():
-                await _show_limits(door, _team_access(encode_record(team), plans))
-        await asyncio.sleep(_HOUSE_EVERY)
-
-
-async def _show_used(door: Door, used: dict[str, Access]) -> None:
-    """Soon after a team used something, show what is left of its limits."""
-    while True:
-        await asyncio.sleep(_SHOW_EVERY)
-        await door.ledger.settled()
-        with contextlib.suppress(StoreUnavailable):
-            while used:
-                await _show_limits(door, used.popitem()[1])
-
-
-async def _show_limits(door: Door, access: Access | None) -> None:
-    if access is None:
-        return
-    wanted = (b for b in access.bounds if b.scope == "team" and b.limit.model == ANY_MODEL)
-    _, states = await door.ledger.peek(access.team.name, tuple(wanted))
-    door.metrics.limits(access.team.name, states)
-
-
-def _team_access(blob: bytes, plans: Mapping[str, Plan]) -> Access | None:
-    nobody = encode_record(KeyRecord(id="", team="", name="", created_at=0))
-    try:
-        return open_access("", blob, nobody, plans)
-    except GatewayError:
-        return None  # its plan is not in this config: its keys are told so
+    keys = KeyRing(store, peppers, keeping.plans, keep_stale=keeping.grace is not None)
+    journal = Journal(keeping.journals)
+    ledger = Ledger(
+        store,
+        keys,
+        support=config.server.support,
+        observer=ended,
+        journal=journal,
+        marks=keeping.marks,
+        grace=keeping.grace,
+        alarm=keeping.alarm,
+    )
+    metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
+    metrics.journal.set_function(lambda: float(journal.entries))
+    return Door(
+        models=build_models(config),
+        providers=build_providers(config),
+        keys=keys,
+        images=ImageGuard(metrics.image),
+        ledger=ledger,
+        upstream=AiohttpTransport(),
+        metrics=metrics,
+        log=log,
+        store=store,
+        directory=Directory(store, peppers),
+        heart=Heartbeat(store),
+        background=Background(),
+        draw=draw,
+        max_body=config.server.max_body,
+        patience=patience,
+        grace=keeping.grace is not None,
+        warnings=warnings,
+    )
 
 
 def public_app(door: Door, config: cfg.Config) -> web.Application:
@@ -197,7 +164,7 @@ def admin_app(door: Door, config: cfg.Config) -> web.Application:
     app = _app(door, config, recorded=False)
     ops.add_routes(app)
     if token := config.admin.token.get_secret_value():
-        admin.add_routes(app, token)
+        admin.add_routes(app, token, config)
     return app
 
 

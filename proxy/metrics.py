@@ -95,6 +95,7 @@ class Metrics:
         self.attempts = counter(
             "upstream_attempts", "Requests sent to providers.", ("provider", "outcome")
         )
+        self.alarms = counter("alarms", "What an operator must look into.", ("event",))
         self.store_errors = counter("store_errors", "Times the store could not be reached.")
         gauge("workers", "Workers running.").set(1)
         gauge("config_info", "The config in use.", ("hash",)).labels(config_hash).set(1)

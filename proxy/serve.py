@@ -75,17 +75,31 @@ async def _site(app: web.Application, host: str, port: int, shutdown: float) -> 
         await running.cleanup()
 
 
-async def until_stopped(ready: Callable[[], None] | None = None) -> None:
-    """Wait for SIGINT, SIGTERM or SIGHUP; a second one is not waited for."""
+async def until_stopped(
+    ready: Callable[[], None] | None = None, hurry: Callable[[], None] | None = None
+) -> None:
+    """Wait for SIGINT, SIGTERM or SIGHUP. The second one calls `hurry`; where there is none, and
+    from the third, a signal is the system's.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
+
+    def again() -> None:
+        for number in _STOPS:
+            loop.remove_signal_handler(number)
+        if hurry is not None:
+            hurry()
+
     for number in _STOPS:
         loop.add_signal_handler(number, stopped.set)
     if ready is not None:
         ready()
     await stopped.wait()
+    if hurry is None:
+        again()
+        return
     for number in _STOPS:
-        loop.remove_signal_handler(number)
+        loop.add_signal_handler(number, again)
 
 
 async def serve(config: Config, access: StoreAccess) -> None:
@@ -100,7 +114,9 @@ async def serve(config: Config, access: StoreAccess) -> None:
             config=config.fingerprint,
             version=__version__,
         )
-        await until_stopped()
+        for warning in gate.door.warnings:
+            log.warning("unsafe_store", warning=warning)
+        await until_stopped(hurry=gate.door.end_calls)
         log.info("stopping", streams=gate.door.ledger.live)
     log.info("stopped")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from proxy.access import Access
 from proxy.domain.errors import GatewayError
+from proxy.domain.grace import Admitted
 from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State
-from proxy.domain.usage import Amounts, Charge, Estimate, charge
+from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
 from proxy.store.client import Argument
 
 
@@ -23,6 +24,8 @@ class Lease:
     `states` are the limits as they were just before it, at `now` (ms). `charge` is there once
     it is over. `lost` is called with the reason when the store ends it: the stream must end
     too. Where `drain` is set, it settles when that task is over, not when the block is left.
+    `grace` is what let it in while the store was away: it is no reservation, and posted when
+    it is over.
     """
 
     id: str
@@ -36,7 +39,12 @@ class Lease:
     observed: bool = False
     made: bool = True  # False: whether the store made it is not known
     missed: bool = False  # a renewal could not reach the store
+    adrift: bool = False  # meanwhile it ran out there
     kept: bool = False  # its settlement is in the journal
+    sent: bool = False  # its settlement may have reached the store
+    refusals: int = 0  # of its settlement, by a store that has taken others since
+    taken_before: int = 0
+    grace: Admitted | None = None
     charge: Charge | None = None
     lost: Callable[[GatewayError], None] | None = None
     drain: asyncio.Task[Any] | None = field(default=None, repr=False)
@@ -49,9 +57,23 @@ class Lease:
         if self.lost is not None:
             self.lost(reason)
 
+    def so_far(self) -> Charge:
+        """The charge by what the meter knows now. One that fails costs its client the reserve,
+        and neither the settlement nor the leases of others.
+        """
+        try:
+            outcome = self.meter.outcome()
+        except Exception:
+            outcome = Outcome(Phase.STREAMING, None, 0, hidden=True)
+        return charge(self.estimate, outcome)
+
     def finish(self) -> None:
-        """Fix the charge by what the meter knows now."""
-        self.charge = charge(self.estimate, self.meter.outcome())
+        """Fix the charge."""
+        self.charge = self.so_far()
+
+
+#: What is known of a request whose worker is gone before it told anything.
+_ASKED: Final = Outcome(Phase.CALLED, None, 0)
 
 
 def to_reserve(lease: Lease, seconds: float, bounds: tuple[Bound, ...]) -> list[Argument]:
@@ -69,6 +91,7 @@ def to_reserve(lease: Lease, seconds: float, bounds: tuple[Bound, ...]) -> list[
         _end(access),
         "0" if access.enforce else "1",
         *_numbers(lease.estimate.amounts),
+        charge(lease.estimate, _ASKED).amounts.usd,
         *(word for bound in bounds for word in bound.arguments),
     ]
 
@@ -76,18 +99,22 @@ def to_reserve(lease: Lease, seconds: float, bounds: tuple[Bound, ...]) -> list[
 def to_renew(lease: Lease) -> list[Argument]:
     """A reservation's part of the arguments of renew."""
     access = lease.access
-    so_far = charge(lease.estimate, lease.meter.outcome()).amounts
-    return [lease.id, access.team_blob, access.key_blob, _end(access), *_numbers(so_far)]
+    so_far = _numbers(lease.so_far().amounts)
+    return [lease.id, access.team_blob, access.key_blob, _end(access), *so_far]
 
 
-def to_settle(lease: Lease) -> tuple[str | int, ...]:
-    """The arguments of settle, for a lease that is finished."""
-    spent = lease.charge
-    if spent is None:
-        raise RuntimeError("a lease is settled once it is over")
-    void = "0" if lease.made else "1"
-    numbers = _numbers(spent.amounts)
-    return "", lease.id, lease.provider, *numbers, spent.cached, spent.image, void
+def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:
+    """The script that charges a lease, and its arguments; of one that is not over, its charge
+    so far.
+    """
+    spent = lease.charge or lease.so_far()
+    figures = (*_numbers(spent.amounts), spent.cached, spent.image)
+    if lease.grace is None:
+        return "settle", ("", lease.id, lease.provider, *figures, "0" if lease.made else "1")
+    minutes = (b for b in lease.access.binding(lease.model) if b.limit.window == "minute")
+    words = (word for bound in minutes for word in bound.arguments)
+    whose = ("", lease.id, lease.access.key.id, lease.model, lease.provider, lease.now)
+    return "post", (*whose, *figures, *words)
 
 
 def _end(access: Access) -> Argument:

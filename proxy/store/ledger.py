@@ -1,46 +1,49 @@
 """The ledger: the worst case is reserved before, what was used is settled once after.
 
-`reserve` is a context manager. Leaving it, however that happens, puts the settlement into
-the ledger's own queue, which batches, retries while the store is away, keeps what waits in a
-journal, and is waited for when the worker stops. A reservation lives under a lease that this
-module renews; should the worker die, any gateway's next call for the team charges its last
-count and frees the rest.
+`reserve` is a context manager. Leaving it, however that happens, hands the lease to the
+settlements. A reservation lives under a lease that is renewed; should the worker die, any
+gateway's next call for the team charges its last count and frees the rest.
+
+While the store is away, and where the config allows it, a worker admits a little on its own
+account (`domain/grace.py`); what comes of it is posted when the store is back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from operator import attrgetter
+from dataclasses import replace
 from typing import Any, Final
 
 from proxy.access import Access
-from proxy.domain.errors import GatewayError, LimitExceeded, StoreUnavailable, Unauthorized
+from proxy.domain.errors import LimitExceeded, StoreUnavailable, Unauthorized
+from proxy.domain.estimate import least, shrink
+from proxy.domain.grace import Grace
 from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
-from proxy.domain.quota import State, failures, refusal
+from proxy.domain.quota import Spent, State, failures, refusal
 from proxy.domain.usage import Estimate
-from proxy.store.client import Argument, Store, end_tasks
-from proxy.store.journal import Entry, Journal
+from proxy.store.client import Store, end_tasks
+from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease as Lease  # its users find it here
-from proxy.store.lease import to_renew, to_reserve, to_settle
+from proxy.store.lease import to_reserve
+from proxy.store.marks import Marks
+from proxy.store.renewals import EXPIRED, Renewals
+from proxy.store.settlements import Alarm, Settlements, silent
 
 LEASE: Final = 30.0  # seconds
-_BATCH: Final = 64
 _SWEEP_AT_ONCE: Final = 100
 _REOPENINGS: Final = 3
-_RETRY_FIRST: Final = 0.05  # seconds
-_RETRY_LAST: Final = 2.0
+_SHRINKINGS: Final = 3
 
-_EXPIRED = "This API key has expired. Ask your platform team for a new one."
-
+_NO_GRACE = (
+    "The gateway's store cannot be reached, and what may be used without it is used up. Try again."
+)
 #: Told of every lease that is over, with its charge set.
 Observer = Callable[[Lease], None]
 
@@ -61,16 +64,20 @@ class Ledger:
         observer: Observer | None = None,
         lease: float = LEASE,
         journal: Journal | None = None,
+        marks: Marks | None = None,
+        grace: Grace | None = None,
+        alarm: Alarm = silent,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._support = support
         self._observer = observer
         self._seconds = lease
-        self._journal = journal
+        self._marks = marks or Marks()
+        self._grace = grace
         self._live: dict[str, Lease] = {}
-        self._ended: asyncio.Queue[Lease] = asyncio.Queue()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._settlements = Settlements(store, self._marks, journal, alarm)
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def live(self) -> int:
@@ -85,25 +92,23 @@ class Ledger:
     @property
     def unsettled(self) -> int:
         """Settlements that wait for the store."""
-        return self._ended.qsize()
+        return self._settlements.waiting
 
     async def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._settle_forever(), name="ledger-settle"),
-            asyncio.create_task(self._renew_forever(), name="ledger-renew"),
-        ]
+        live, store = self._live.values(), self._store
+        renewals = Renewals(store, self._keyring, self._settlements, live, self._seconds)
+        self._settlements.start()
+        self._renewing = asyncio.create_task(renewals.forever(), name="ledger-renew")
 
     async def settled(self) -> None:
         """Wait until the store has taken every settlement so far."""
-        await self._ended.join()
+        await self._settlements.made()
 
     async def stop(self, deadline: float = 10.0) -> None:
-        """Wait for every settlement, at most `deadline` seconds."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.settled(), deadline)
-        await end_tasks(*self._tasks)
-        if self._journal is not None:
-            self._journal.close()
+        """Wait for every settlement, at most `deadline` seconds; the journal keeps the rest."""
+        if self._renewing is not None:
+            await end_tasks(self._renewing)
+        await self._settlements.stop(deadline)
 
     @asynccontextmanager
     async def reserve(
@@ -115,15 +120,17 @@ class Ledger:
         StoreUnavailable.
         """
         lease = Lease(secrets.token_hex(12), access, model, provider, estimate, meter)
+        away = self._store.away  # then nothing is sent, and nothing is to be given back
         try:
             await self._reserve(lease)
         except LimitExceeded:
             raise
+        except StoreUnavailable as error:
+            if not away:
+                self._give_back(lease)
+            lease = self._admit_without(lease, error)
         except BaseException:
-            # It may have been made all the same, and nothing was used: give it back.
-            lease.made = False
-            lease.finish()
-            self._ended.put_nowait(lease)
+            self._give_back(lease)
             raise
         self._live[lease.id] = lease
         try:
@@ -134,32 +141,68 @@ class Ledger:
             else:
                 lease.drain.add_done_callback(lambda _: self._end(lease))
 
+    def _give_back(self, lease: Lease) -> None:
+        """Undo a reservation that may have been made all the same; nothing was used."""
+        lease.made = False
+        lease.finish()
+        self._settlements.put(lease)
+
+    def _admit_without(self, lease: Lease, error: StoreUnavailable) -> Lease:
+        """The same request under the grace of this worker, or the error."""
+        if self._grace is None:
+            raise error
+        access, asked, now = lease.access, lease.estimate.amounts, int(time.time() * 1000)
+        bounds = access.binding(lease.model) if access.enforce else ()
+        grace = self._grace.admit(lease.team, bounds, asked, now)
+        if grace is None:
+            raise StoreUnavailable(_NO_GRACE, headers=error.headers) from error
+        id = secrets.token_hex(12)
+        return replace(lease, id=id, now=now, made=True, charge=None, grace=grace)
+
     async def _reserve(self, lease: Lease) -> None:
+        """Take what the estimate says; where it has no room and the plans say so, what is left."""
+        whole = lease.estimate
+        for _ in range(1 + _SHRINKINGS):
+            if await self._take(lease):
+                return
+            smaller = shrink(whole, lease.states) if lease.access.shrink else None
+            if smaller is None:
+                break
+            lease.estimate = smaller  # others may be faster: ask again
+        self._keyring.found_spent(lease.access, Spent(lease.states, lease.now, self._support))
+        shrunk = lease.access.shrink
+        asked = (least(whole) if shrunk else whole).amounts
+        raise refusal(lease.states, asked, lease.now, self._support, shrunk=shrunk)
+
+    async def _take(self, lease: Lease) -> bool:
+        """Reserve the lease's estimate; False where it has no room."""
         keys = team_keys(lease.team)
         for _ in range(_REOPENINGS):
             bounds = lease.access.binding(lease.model)
             arguments = to_reserve(lease, self._seconds, bounds)
+            before = self._marks.before(lease.team)
             reply = await self._store.run("reserve", keys, *arguments)
             verdict = reply[0].decode()
             if verdict == "stale":
                 lease.access = self._keyring.reopen(lease.access, reply[1], reply[2])
                 continue
             if verdict == "expired":
-                raise Unauthorized(_EXPIRED)
+                raise Unauthorized(EXPIRED)
             if verdict == "gone":
                 raise StoreUnavailable("The gateway's store answered too late. Try again.")
-            lease.now, lease.states = reply[1], _states(bounds, reply[2:])
-            if verdict == "refused":
-                raise refusal(lease.states, lease.estimate.amounts, lease.now, self._support)
+            self._marks.told(lease.team, before, reply[2])
+            lease.now, lease.states = reply[1], _states(bounds, reply[3:])
             lease.observed = verdict == "observed"
-            return
+            return bool(verdict != "refused")
         raise StoreUnavailable("The key is being changed right now. Try again.")
 
     async def peek(self, team: str, bounds: tuple[Bound, ...]) -> tuple[int, tuple[State, ...]]:
         """The time in ms, and what the given limits of a team have used and reserved."""
         arguments = [word for bound in bounds for word in bound.arguments]
+        before = self._marks.before(team)
         reply = await self._store.run("peek", team_keys(team), "", *arguments)
-        return reply[0], _states(bounds, reply[1:])
+        self._marks.told(team, before, reply[1])
+        return reply[0], _states(bounds, reply[2:])
 
     async def sweep(self, team: str) -> int:
         """Free a team's leases that have run out; how many they were."""
@@ -174,86 +217,11 @@ class Ledger:
     def _end(self, lease: Lease) -> None:
         self._live.pop(lease.id, None)
         lease.finish()
-        self._ended.put_nowait(lease)
+        if lease.grace is not None and self._grace is not None and lease.charge is not None:
+            self._grace.end(lease.grace, lease.charge.amounts)
+        self._settlements.put(lease)
         if self._observer is not None:
             self._observer(lease)
-
-    async def _settle_forever(self) -> None:
-        wait = _RETRY_FIRST
-        while True:
-            batch = [await self._ended.get()]
-            while len(batch) < _BATCH and not self._ended.empty():
-                batch.append(self._ended.get_nowait())
-            # A settlement charges at most once, so it may be sent again.
-            again = await self._settle(batch)
-            await self._keep(again)
-            for lease in again:
-                self._ended.put_nowait(lease)
-            if self._journal is not None and self._ended.empty():
-                self._journal.clear()
-            for _ in batch:
-                self._ended.task_done()
-            if len(again) < len(batch):
-                wait = _RETRY_FIRST
-            else:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _RETRY_LAST)
-
-    async def _settle(self, batch: list[Lease]) -> list[Lease]:
-        """Send settlements; those that the store did not take."""
-        calls = [(team_keys(lease.team), to_settle(lease)) for lease in batch]
-        try:
-            results = await self._store.run_many("settle", calls)
-        except StoreUnavailable:
-            return batch
-        pairs = zip(batch, results, strict=True)
-        return [lease for lease, result in pairs if isinstance(result, StoreUnavailable)]
-
-    async def _keep(self, leases: list[Lease]) -> None:
-        """Write settlements to the journal, should this worker not live to make them."""
-        new = [lease for lease in leases if not lease.kept]
-        if self._journal is None or not new:
-            return
-        now = time.time()
-        entries = [Entry(lease.team, to_settle(lease), now) for lease in new]
-        with contextlib.suppress(OSError):  # a disk that is full: they wait in memory
-            await asyncio.to_thread(self._journal.write, entries)
-            for lease in new:
-                lease.kept = True
-
-    async def _renew_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds / 3)
-            by_team = attrgetter("team")
-            found = itertools.groupby(sorted(self._live.values(), key=by_team), key=by_team)
-            for team, leases in [(team, list(leases)) for team, leases in found]:
-                try:
-                    await self._renew(team, leases)
-                except StoreUnavailable:
-                    for lease in leases:
-                        lease.missed = True
-
-    async def _renew(self, team: str, leases: list[Lease]) -> None:
-        arguments: list[Argument] = ["", int(self._seconds * 1000)]
-        for lease in leases:
-            arguments += to_renew(lease)
-        reply = await self._store.run("renew", team_keys(team), *arguments)
-        for lease, word in zip(leases, reply, strict=True):
-            if word == b"gone" and not lease.missed:
-                lease.lose(Unauthorized("The reservation of this request has run out."))
-            elif word == b"expired":
-                lease.lose(Unauthorized(_EXPIRED))
-            elif word != b"live":
-                # The store having been away is no reason to end a stream: it settles late.
-                await self._look_again(lease)
-
-    async def _look_again(self, lease: Lease) -> None:
-        try:
-            lease.access = await self._keyring.reload(lease.access)
-        except StoreUnavailable:
-            return
-        except GatewayError as error:
-            lease.lose(error)
 
 
 def _states(bounds: tuple[Bound, ...], figures: list[Any]) -> tuple[State, ...]:

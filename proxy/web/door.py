@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -16,16 +17,23 @@ from proxy.store.client import Store
 from proxy.store.directory import Directory
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Ledger
+from proxy.store.presence import Heartbeat
 from proxy.upstream.call import Call, Provider, Transport
 from proxy.web.background import Background
+
+
+def stopping() -> Draining:
+    """Why a worker that stops breaks a request off."""
+    return Draining("The gateway is shutting down. Try again.")
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
     """The gateway's parts.
 
-    `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing;
-    `calls` are those under way.
+    `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing.
+    `warnings` are of the store; `grace`: some requests can be served while it is away. `calls`
+    are those under way, `waiting` what bounds those whose head has not come.
     """
 
     models: Mapping[str, Model]
@@ -38,16 +46,22 @@ class Door:
     log: Log
     store: Store
     directory: Directory
+    heart: Heartbeat
     background: Background
     draw: Callable[[], float]
     max_body: int
     patience: float
+    grace: bool
+    warnings: Sequence[str]
     calls: set[Call] = field(default_factory=set)
+    waiting: set[asyncio.Timeout] = field(default_factory=set)
 
     def end_calls(self) -> None:
         """Break off what is under way, so that each client is told."""
         for call in tuple(self.calls):
-            call.abort(Draining("The gateway is shutting down. Try again."))
+            call.abort(stopping())
+        for waiting in tuple(self.waiting):
+            waiting.reschedule(0)
 
 
 DOOR = web.AppKey("door", Door)

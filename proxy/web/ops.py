@@ -18,11 +18,15 @@ async def show_metrics(http: web.Request) -> web.Response:
 
 
 async def ready(http: web.Request) -> web.Response:
-    """GET /readyz: 200 where requests can be served now, 503 while the store is away."""
+    """GET /readyz: 200 where requests can be served now, 503 while the store is away and nothing
+    may be served without it.
+    """
+    door = http.app[DOOR]
     try:
-        await http.app[DOOR].store.ping()
+        await door.store.ping()
+        await door.heart.beat()  # a store that takes no writes is no store
     except StoreUnavailable:
-        return json_answer({"status": "the store cannot be reached"}, 503)
+        return json_answer({"status": "the store cannot be reached"}, 200 if door.grace else 503)
     return json_answer({"status": "ready"})
 
 

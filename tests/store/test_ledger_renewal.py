@@ -50,7 +50,7 @@ async def test_dead_worker(till: Till) -> None:
     assert await until(lambda: till.ledger.sweep("vision")) == 1
     found = till.scripts.contents()
     assert found.leases == {}
-    assert list(found.rows.values()) == [[1, 0, 0, 0, 0, 0, 0]]
+    assert list(found.rows.values()) == [[1, 80, 0, 0, 0, 0, 0]]
     assert found.tallies["team|*"].reserved["total"] == [0, 0, 0, 0, 0]
 
 

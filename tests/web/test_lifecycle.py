@@ -137,9 +137,10 @@ async def make_key(store_url: str) -> str:
         await store.close()
 
 
-def ask(session: aiohttp.ClientSession, worker: Worker, key: str) -> Any:
+def ask(session: aiohttp.ClientSession, worker: Worker, key: str, **changes: Any) -> Any:
     headers = {"Authorization": f"Bearer {key}"}
-    return session.post(f"{worker.url}/v1/chat/completions", json=HELLO, headers=headers)
+    body = {**HELLO, **changes}
+    return session.post(f"{worker.url}/v1/chat/completions", json=body, headers=headers)
 
 
 async def test_a_signal_lets_a_stream_end(

@@ -1,0 +1,162 @@
+"""What a gateway does beside serving: it looks at every team now and then, and at itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.access import Access, Plan, open_access
+from proxy.domain.errors import GatewayError, StoreUnavailable
+from proxy.domain.grace import Grace, most_over
+from proxy.domain.identity import KeyRecord, TeamRecord, encode_record
+from proxy.domain.limits import ANY_MODEL
+from proxy.store.client import end_tasks
+from proxy.store.directory import DirectoryError
+from proxy.store.grants import carry_grants
+from proxy.store.journal import replay
+from proxy.store.marks import Marks
+from proxy.store.settlements import Alarm
+from proxy.store.usage import first_kept, prune
+from proxy.web.door import Door
+
+# Seconds. A team that nobody has looked at for 15 s is taken for one whose store was away.
+_LOOK_EVERY: Final = 5.0
+_REPLAY_EVERY: Final = 15.0
+_KEEP_EVERY: Final = 60.0
+_SHOW_EVERY: Final = 0.5
+_PRUNE_EVERY: Final = 3600.0
+
+Chore = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a gateway keeps beside the store. `retention` is in months; `used` has the accesses
+    of the teams that used something of late.
+    """
+
+    plans: Mapping[str, Plan]
+    journals: Path
+    marks: Marks
+    grace: Grace | None
+    alarm: Alarm
+    retention: int
+    used: dict[str, Access] = field(default_factory=dict)
+
+
+class House:
+    """The chores of one gateway."""
+
+    def __init__(self, door: Door, keeping: Keeping) -> None:
+        self._door = door
+        self._keeping = keeping
+        self._born = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Begin, and say how much may be used while the store is away. Raises StoreUnavailable."""
+        await self._beat()
+        self._born = time.monotonic()
+        if self._keeping.grace is not None:
+            await self._announce(self._keeping.grace)
+        chores: tuple[tuple[Chore, float], ...] = (
+            (self.look, _LOOK_EVERY),
+            (self.replay, _REPLAY_EVERY),
+            (self.show_used, _SHOW_EVERY),
+            (self.keep_marks, _KEEP_EVERY),
+            (self.prune, _PRUNE_EVERY),
+        )
+        self._tasks = [asyncio.create_task(self._every(*chore)) for chore in chores]
+
+    async def close(self) -> None:
+        await end_tasks(*self._tasks)
+        await self._door.heart.stop()
+        with contextlib.suppress(OSError):
+            await self.keep_marks()
+
+    async def look(self) -> None:
+        """Say that this worker lives; of every team, free the leases that have run out, bring
+        its grants into this window, and show its limits.
+        """
+        await self._beat()
+        if self._keeping.grace is not None and time.monotonic() - self._born > 1.5 * _LOOK_EVERY:
+            self._keeping.grace.open = True  # by now every other worker has counted this one
+        door, now = self._door, time.time()
+        for team in await door.directory.teams():
+            with contextlib.suppress(DirectoryError):  # it was deleted meanwhile
+                await carry_grants(door.store, door.directory, team, self._keeping.plans, now)
+            await self._show(self._access(team))
+
+    async def replay(self) -> None:
+        """Make the settlements that dead workers left."""
+        replayed = await replay(self._door.store, self._keeping.journals, time.time())
+        if any(asdict(replayed).values()):
+            self._door.log.warning("journal", **asdict(replayed))
+        if replayed.too_old or replayed.unreadable:
+            self._keeping.alarm(
+                "charges_lost", too_old=replayed.too_old, unreadable=replayed.unreadable
+            )
+
+    async def show_used(self) -> None:
+        """Soon after a team used something, show what is left of its limits."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._door.ledger.settled(), _SHOW_EVERY)
+        while self._keeping.used:
+            await self._show(self._keeping.used.popitem()[1])
+
+    async def prune(self) -> None:
+        """Delete the rows that are older than the config keeps them."""
+        before = first_kept(datetime.now(UTC).date(), self._keeping.retention)
+        for team in await self._door.directory.teams(deleted=True):
+            while await prune(self._door.store, team.name, before):
+                pass
+
+    async def keep_marks(self) -> None:
+        await asyncio.to_thread(self._keeping.marks.keep)
+
+    async def _show(self, access: Access | None) -> None:
+        if access is None:
+            return
+        wanted = (b for b in access.bounds if b.scope == "team" and b.limit.model == ANY_MODEL)
+        _, states = await self._door.ledger.peek(access.team.name, tuple(wanted))
+        self._door.metrics.limits(access.team.name, states)
+
+    def _access(self, team: TeamRecord) -> Access | None:
+        nobody = encode_record(KeyRecord(id="", team="", name="", created_at=0))
+        try:
+            return open_access("", encode_record(team), nobody, self._keeping.plans, time.time())
+        except GatewayError:
+            return None  # its plan is not in this config: its keys are told so
+
+    async def _every(self, chore: Chore, seconds: float) -> None:
+        while True:
+            try:
+                await chore()
+            except StoreUnavailable:
+                pass  # told elsewhere; tried again
+            except Exception as error:
+                kind = type(error).__name__  # its words may tell too much
+                self._keeping.alarm("chore_failed", chore=chore.__name__, error=kind)
+            await asyncio.sleep(seconds)
+
+    async def _beat(self) -> None:
+        alive = await self._door.heart.beat()
+        if self._keeping.grace is not None:
+            self._keeping.grace.workers = alive
+
+    async def _announce(self, grace: Grace) -> None:
+        teams = [self._access(team) for team in await self._door.directory.teams()]
+        bounds = [b for access in teams if access is not None for b in access.bounds]
+        self._door.log.warning(
+            "grace",
+            share=str(grace.share.normalize()),
+            workers=grace.workers,
+            most_over=most_over((b for b in bounds if b.scope == "team"), grace.share),
+            beside="one request a worker and limit, where its share is smaller than that",
+        )

@@ -1,0 +1,199 @@
+"""The way of every charge into the store: a queue that batches, retries, and outlives its worker.
+
+Leaving a reservation only puts its lease here. What the store does not take is written to the
+journal, and tried again; a charge is made at most once, so it may be sent more often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+from proxy.domain.errors import StoreUnavailable
+from proxy.store.client import Store, end_tasks
+from proxy.store.journal import Entry, Journal
+from proxy.store.layout import team_keys
+from proxy.store.lease import Lease, settlement
+from proxy.store.marks import Marks
+
+_BATCH: Final = 64
+_RETRY_FIRST: Final = 0.05  # seconds
+_RETRY_LAST: Final = 0.5
+
+#: So often the store may refuse a charge, while it takes others, before it is left to the journal.
+_REFUSALS: Final = 10
+
+
+class Alarm(Protocol):
+    """Told of what an operator must know."""
+
+    def __call__(self, event: str, **fields: object) -> None: ...
+
+
+def silent(event: str, **fields: object) -> None:
+    """Nobody is told."""
+
+
+class Settlements:
+    """Those of one worker."""
+
+    def __init__(
+        self, store: Store, marks: Marks, journal: Journal | None = None, alarm: Alarm = silent
+    ) -> None:
+        self._store = store
+        self._marks = marks
+        self._journal = journal
+        self._alarm = alarm
+        self._queue: deque[Lease] = deque()
+        self._sending: list[Lease] = []
+        self._some = asyncio.Event()
+        self._none = asyncio.Event()
+        self._none.set()
+        self._taken = 0  # by the store, so far
+        self._parked = 0
+        self._full = False
+        # One thread: what is done to the journal is done in order, even if nobody waits for it.
+        self._disk = ThreadPoolExecutor(1, "journal")
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Those that the store has not taken yet."""
+        return len(self._queue) + len(self._sending)
+
+    def put(self, lease: Lease) -> None:
+        """A lease that is over, with its charge set."""
+        self._queue.append(lease)
+        self._some.set()
+        self._none.clear()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._forever(), name="ledger-settle")
+
+    async def made(self) -> None:
+        """Wait until the store has taken every settlement so far."""
+        await self._none.wait()
+
+    async def stop(self, deadline: float) -> None:
+        """Wait for every settlement, at most `deadline` seconds; the journal keeps the rest."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.made(), deadline)
+        if self._task is not None:
+            await end_tasks(self._task)
+        await self._keep([*self._sending, *self._queue])
+        if self._journal is not None:
+            await self._on_disk(self._journal.close)
+            self._journal = None
+        self._disk.shutdown(wait=False)
+
+    async def note(self, leases: Iterable[Lease]) -> None:
+        """Write down the charges so far of leases that the store cannot be told of."""
+        await self._write([_entry(lease) for lease in leases])
+
+    async def clear(self) -> None:
+        """Forget what is in the journal, if the store has it all."""
+        journal = self._journal
+        if journal is not None and journal.entries and not self.waiting and not self._parked:
+            await self._on_disk(journal.clear)
+
+    async def _forever(self) -> None:
+        wait = _RETRY_FIRST
+        while True:
+            await self._some.wait()
+            self._sending = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+            count = len(self._sending)
+            again = await self._settle(self._sending)
+            if again:
+                # The others may have to wait for as long, and this worker may be killed meanwhile.
+                await self._keep([*again, *self._queue])
+            self._queue.extend(lease for lease in again if not self._park(lease))
+            self._sending = []
+            if not self._queue:
+                self._some.clear()
+                self._none.set()
+                await self.clear()
+            if len(again) < count:
+                wait = _RETRY_FIRST
+            else:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _RETRY_LAST)
+
+    async def _settle(self, batch: list[Lease]) -> list[Lease]:
+        """Send settlements; those that the store did not take."""
+        scripts: defaultdict[str, list[tuple[Lease, tuple[str | int, ...]]]] = defaultdict(list)
+        for lease in batch:
+            script, arguments = settlement(lease)
+            scripts[script].append((lease, arguments))
+        again = []
+        for script, some in scripts.items():
+            before = [self._marks.before(lease.team) for lease, _ in some]
+            calls = [(team_keys(lease.team), arguments) for lease, arguments in some]
+            try:
+                results = await self._store.run_many(script, calls)
+            except StoreUnavailable as error:
+                results = [error] * len(some)
+            for (lease, _), mark, result in zip(some, before, results, strict=True):
+                if isinstance(result, StoreUnavailable):
+                    again.append(lease)
+                else:
+                    self._answered(lease, mark, result)
+                lease.sent = True
+        return again
+
+    def _answered(self, lease: Lease, before: int, answer: list[Any]) -> None:
+        self._taken += 1
+        if answer[0] != b"absent":
+            self._marks.told(lease.team, before, answer[1])
+        elif lease.made and not lease.sent:
+            # It was acknowledged, and this is the first that the store hears of its end.
+            tokens = lease.charge.amounts.of("tokens") if lease.charge else 0
+            self._alarm("reservation_lost", team=lease.team, model=lease.model, tokens=tokens)
+
+    def _park(self, lease: Lease) -> bool:
+        """Whether to leave a charge to the journal: the store takes others, and never this one."""
+        if self._taken > lease.taken_before:
+            lease.taken_before = self._taken
+            lease.refusals += 1
+        if lease.refusals < _REFUSALS or (lease.made and not lease.kept):
+            return False
+        if lease.kept:
+            self._parked += 1
+            self._alarm("settlement_refused", team=lease.team, model=lease.model)
+        return True
+
+    async def _keep(self, leases: Iterable[Lease]) -> None:
+        """Write settlements to the journal, should this worker not live to make them.
+
+        One that takes a reservation back is not worth it: its lease runs out.
+        """
+        new = [lease for lease in leases if lease.made and not lease.kept]
+        if await self._write([_entry(lease) for lease in new]):
+            for lease in new:
+                lease.kept = True
+
+    async def _write(self, entries: list[Entry]) -> bool:
+        journal = self._journal
+        if journal is None or not entries:
+            return False
+        try:
+            await self._on_disk(lambda: journal.write(entries))
+        except OSError as error:  # a disk that is full: they wait in memory
+            if not self._full:
+                self._alarm("journal_failed", error=error.strerror or type(error).__name__)
+            self._full = True
+            return False
+        self._full = False
+        return True
+
+    async def _on_disk(self, work: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _entry(lease: Lease) -> Entry:
+    script, arguments = settlement(lease)
+    return Entry(lease.team, arguments, time.time(), script)
