@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ class Plan:
     allow_parameters: frozenset[str]
     enforce: bool
     images: ImagePolicy
+    low_budget: str = "reject"
+    on_client_gone: str = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,12 @@ class Access:
     """What a key may do: its own rules and its team's, whichever is narrower.
 
     Rules that do not merge into one (`caps`, `images`) are kept as several, all of which hold.
+    `shrink`: what does not fit is made smaller; `drain`: streams whose client has gone are read
+    to their end.
 
     `team_blob` and `key_blob` are the records as they were read: the ledger admits nothing
-    on the strength of older ones.
+    on the strength of older ones. `until`: seconds since 1970; a grant ends then, and `bounds`
+    are others.
     """
 
     digest: str
@@ -55,8 +61,11 @@ class Access:
     require_stream: bool
     allow_parameters: frozenset[str]
     enforce: bool
+    shrink: bool
+    drain: bool
     images: tuple[ImagePolicy, ...]
     bounds: tuple[Bound, ...]
+    until: float = math.inf
     _by_model: dict[str, tuple[Bound, ...]] = field(default_factory=dict, repr=False)
 
     def binding(self, model: str) -> tuple[Bound, ...]:
@@ -69,9 +78,9 @@ class Access:
 
 
 def open_access(
-    digest: str, team_blob: bytes, key_blob: bytes, plans: Mapping[str, Plan]
+    digest: str, team_blob: bytes, key_blob: bytes, plans: Mapping[str, Plan], now: float = 0.0
 ) -> Access:
-    """The access that two records give to the secret with this digest.
+    """The access that two records give to the secret with this digest at `now` (seconds).
 
     Raises Forbidden for a record that cannot be read, and a plan that the config does not have.
     """
@@ -86,6 +95,9 @@ def open_access(
     if key.plan is not None:
         found.append(_plan(plans, key.plan, f"key '{key.name}'"))
         key_limits = found[-1].limits
+    key_grants, team_grants = (
+        tuple(grant for grant in record.grants if grant.live(now)) for record in (key, team)
+    )
     return Access(
         digest=digest,
         team=team,
@@ -97,10 +109,15 @@ def open_access(
         require_stream=any(plan.require_stream for plan in found),
         allow_parameters=frozenset.intersection(*(plan.allow_parameters for plan in found)),
         enforce=any(plan.enforce for plan in found),
+        shrink=all(plan.low_budget == "shrink" for plan in found),
+        drain=any(plan.on_client_gone == "drain" for plan in found),
         images=tuple(plan.images for plan in found),
         bounds=(
-            *_bounds(key.limits, key_limits, key.grants, f"key:{key.id}", f"key '{key.name}'"),
-            *_bounds(team.limits, found[0].limits, team.grants, "team", f"team '{team.name}'"),
+            *_bounds(key.limits, key_limits, key_grants, f"key:{key.id}", f"key '{key.name}'"),
+            *_bounds(team.limits, found[0].limits, team_grants, "team", f"team '{team.name}'"),
+        ),
+        until=min(
+            (g.until for g in (*key_grants, *team_grants) if g.until is not None), default=math.inf
         ),
     )
 

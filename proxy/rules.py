@@ -10,7 +10,7 @@ from proxy.access import Plan
 from proxy.domain.chat import ImagePart
 from proxy.domain.estimate import ImageCost, OutputCap
 from proxy.domain.routing import Model, Target
-from proxy.domain.tokenizer import Tokenizer, tokenizer_for
+from proxy.domain.tokenizer import Tokenizer, dearest, tokenizer_for
 from proxy.domain.usage import FREE, Price
 from proxy.images.policy import ImagePolicy
 from proxy.images.rewrite import RewriteRule
@@ -61,10 +61,9 @@ def _price(price: cfg.Price | None) -> Price:
 
 def _dearest_tokenizer(models: set[str]) -> Tokenizer:
     """The most tokens that any of the models makes of a text; its vocabularies are loaded."""
-    counts = {tokenizer_for(model) for model in models}
-    for count in counts:
-        count(("a text, so that the first request need not wait",))
-    return counts.pop() if len(counts) == 1 else lambda texts: max(c(texts) for c in counts)
+    tokenizer = dearest({tokenizer_for(model) for model in models})
+    tokenizer.guess(("a text, so that the first request need not wait",))
+    return tokenizer
 
 
 def _dearest_image(models: set[str]) -> ImageCost:
@@ -92,6 +91,8 @@ def build_plans(config: cfg.Config) -> dict[str, Plan]:
             allow_parameters=frozenset(plan.allow_parameters),
             enforce=plan.enforce,
             images=image_policy(plan.images),
+            low_budget=plan.low_budget,
+            on_client_gone=plan.on_client_gone,
         )
         for name, plan in config.plans.items()
     }

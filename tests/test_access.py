@@ -100,6 +100,21 @@ def test_switches_narrow(teams: bool, mine: bool) -> None:
     assert found.enforce is (teams or mine)
 
 
+@pytest.mark.parametrize("mine", [True, False])
+@pytest.mark.parametrize("teams", [True, False])
+def test_a_short_budget_and_a_client_that_leaves(teams: bool, mine: bool) -> None:
+    """A request shrinks where both plans say so, and is read to its end where either does."""
+
+    def plan(yes: bool) -> Plan:
+        low, gone = ("shrink", "drain") if yes else ("reject", "cancel")
+        return replace(STANDARD, low_budget=low, on_client_gone=gone)
+
+    found = access({"plan": "t"}, {"plan": "k"}, t=plan(teams), k=plan(mine))
+    assert found.shrink is (teams and mine)
+    assert found.drain is (teams or mine)
+    assert access({"plan": "t"}, t=plan(teams)).shrink is teams
+
+
 def test_parameters_narrow() -> None:
     """A parameter is allowed where every plan allows it."""
     plans = {

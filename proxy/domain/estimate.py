@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,9 +11,11 @@ import msgspec
 
 from proxy.domain.chat import ChatRequest, ImagePart
 from proxy.domain.errors import BadRequest
-from proxy.domain.parameters import CARRIERS, invalid
+from proxy.domain.parameters import invalid
+from proxy.domain.quota import State, failures
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.usage import Amounts, Estimate, Price
+from proxy.domain.vocabulary import CARRIERS
 
 # Beside its texts, the role's among them, a message is framed by three tokens, a name by one
 # more, the reply by three.
@@ -81,7 +84,7 @@ def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     ]
     framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
     framing += sum(_PER_DEFINITION * (1 + text.count(b"{")) for text in definitions)
-    return tokenizer([*texts, *(text.decode() for text in definitions)]) + framing
+    return tokenizer.bound([*texts, *(text.decode() for text in definitions)]) + framing
 
 
 def _read(messages: list[dict[str, Any]]) -> Iterator[Any]:
@@ -100,12 +103,30 @@ def _read(messages: list[dict[str, Any]]) -> Iterator[Any]:
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:
     """The worst case: prompt, images at their largest, and the capped output times `n`."""
     image = sum(image_cost(part) for part in request.images)
-    output = (request.cap or 0) * request.n
-    amounts = Amounts(
-        requests=1,
-        input=text + image,
-        output=output,
-        images=len(request.images),
-        usd=price.worst(text + image, output),
-    )
-    return Estimate(amounts, text, image, price)
+    prompt = Amounts(requests=1, input=text + image, output=0, images=len(request.images), usd=0)
+    return with_cap(Estimate(prompt, text, image, price, request.n), request.cap or 0)
+
+
+def with_cap(estimate: Estimate, cap: int) -> Estimate:
+    """The same request with at most `cap` output tokens for each choice."""
+    prompt, output = estimate.amounts, cap * estimate.choices
+    usd = estimate.price.worst(prompt.input, output)
+    return replace(estimate, amounts=replace(prompt, output=output, usd=usd))
+
+
+def shrink(estimate: Estimate, states: Sequence[State]) -> Estimate | None:
+    """The same request with the largest output cap that has room in every limit.
+
+    None where even a single token for each choice has none.
+    """
+
+    def too_large(cap: int) -> bool:
+        return bool(failures(states, with_cap(estimate, cap).amounts))
+
+    cap = bisect_left(range(1, estimate.cap + 1), True, key=too_large)
+    return with_cap(estimate, cap) if cap else None
+
+
+def least(estimate: Estimate) -> Estimate:
+    """The same request shrunk as far as it goes."""
+    return with_cap(estimate, min(1, estimate.cap))

@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.domain.errors import LimitExceeded
 from proxy.domain.identity import Bound
-from proxy.domain.limits import format_amount
+from proxy.domain.limits import ANY_MODEL, format_amount
 from proxy.domain.usage import Amounts
 
 MINUTE: Final = 60_000
@@ -19,6 +19,23 @@ DAY: Final = 86_400_000
 
 #: Where only requests in flight are in the way, one of them may end at any moment.
 _SOON: Final = 1_000
+
+#: Every request asks for some of each of these.
+_ALWAYS_ASKED: Final = frozenset(("requests", "tokens", "input tokens"))
+
+#: How a request asks for less of a unit.
+_LESS: Final = {
+    "tokens": "lower max_tokens or n, shorten the prompt or send fewer images",
+    "input tokens": "shorten the prompt or send fewer images",
+    "output tokens": "lower max_tokens or n",
+    "images": "send fewer images",
+    "usd": "lower max_tokens or n, shorten the prompt, send fewer images or take a cheaper model",
+}
+_LESS_WHEN_SHRUNK: Final = "shorten the prompt, send fewer images or lower n"
+
+#: How what is asked for is told of.
+_AT_MOST: Final = "may need"
+_AT_LEAST: Final = "needs at least"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +98,38 @@ class _Failure:
     busy: bool = False  # only what is in flight is in the way
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What was found when a key was refused: `states` at `now` (ms).
+
+    Where one of them is used up for every request, so are those that follow, until its window
+    turns or something is given back.
+    """
+
+    states: tuple[State, ...]
+    now: int
+    support: str
+
+    def refusal(self, now: int) -> LimitExceeded | None:
+        """The 429 of whatever request comes at `now` (ms); None: it may have room."""
+        spent = [s for s in self.states if _leaves_nothing(s) and not _turned(s, self.now, now)]
+        if not spent:
+            return None
+        failed = [_failure(state, 1, now) for state in spent]
+        return _refused(failed, self.states, now, self.support, "")
+
+
+def _leaves_nothing(state: State) -> bool:
+    limit = state.bound.limit
+    always = limit.unit in _ALWAYS_ASKED and limit.model == ANY_MODEL and limit.window != "minute"
+    return always and state.used >= state.amount
+
+
+def _turned(state: State, since: int, now: int) -> bool:
+    window = state.bound.limit.window
+    return stamp_of(window, since) != stamp_of(window, now)
+
+
 def _failure(state: State, asked: int, now: int) -> _Failure:
     limit = state.bound.limit
     if limit.window != "minute" and limit.unit != "concurrent":
@@ -90,11 +139,10 @@ def _failure(state: State, asked: int, now: int) -> _Failure:
         return _Failure(state, asked, _SOON, busy=True)
     if asked > state.amount or not state.amount:
         return _Failure(state, asked, None)
-    over = state.used + state.reserved + asked - state.amount
-    leak = max(1, -(-min(over, state.used) * MINUTE // state.amount))
-    if over > state.used:  # what is reserved does not leak
-        return _Failure(state, asked, max(leak, _SOON), busy=True)
-    return _Failure(state, asked, leak)
+    if limit.unit == "concurrent":
+        return _Failure(state, asked, _SOON, busy=True)
+    over = state.used + asked - state.amount
+    return _Failure(state, asked, max(1, -(-over * MINUTE // state.amount)))
 
 
 def failures(states: Iterable[State], asked: Amounts) -> list[State]:
@@ -108,14 +156,23 @@ def _over(state: State, asked: Amounts) -> int:
     return state.used + state.reserved + more - state.amount if more else -1
 
 
-def refusal(states: Sequence[State], asked: Amounts, now: int, support: str) -> LimitExceeded:
+def refusal(
+    states: Sequence[State], asked: Amounts, now: int, support: str, *, shrunk: bool = False
+) -> LimitExceeded:
     """The 429 for limits without room, of at least one; `now` in ms.
 
-    Not to be retried: a request larger than a limit, and a budget that is spent.
+    Not to be retried: a request larger than a limit, and a budget that is spent. `shrunk`: less
+    output cannot be asked for.
     """
     # A bucket's level has fractions, which the figures have not: it may lack less than one.
     short = failures(states, asked) or [max(states, key=lambda s: _over(s, asked))]
     failed = [_failure(s, asked.of(s.bound.limit.unit), now) for s in short]
+    return _refused(failed, states, now, support, _AT_LEAST if shrunk else _AT_MOST)
+
+
+def _refused(
+    failed: Sequence[_Failure], states: Iterable[State], now: int, support: str, needs: str
+) -> LimitExceeded:
     never = [f for f in failed if f.wait is None and not f.quota]
     spent = [f for f in failed if f.quota]
     worst = max(never or spent or failed, key=_patience)
@@ -128,7 +185,7 @@ def refusal(states: Sequence[State], asked: Amounts, now: int, support: str) -> 
         headers["retry-after-ms"] = str(wait)
     quota = worst.quota
     return LimitExceeded(
-        _message(worst, now, support),
+        " ".join(filter(None, (_found(worst, needs), _advice(worst, now, needs), support))),
         type="insufficient_quota" if quota else _kind(worst.state),
         code="insufficient_quota" if quota else "rate_limit_exceeded",
         headers=headers,
@@ -144,38 +201,37 @@ def _kind(state: State) -> str:
     return "tokens" if "tokens" in unit or unit == "usd" else "requests"
 
 
-def _message(failure: _Failure, now: int, support: str) -> str:
-    state = failure.state
-    limit = state.bound.limit
-    amount = {
-        name: format_amount(value, limit.unit)
-        for name, value in (
-            ("used", state.used),
-            ("reserved", state.reserved),
-            ("asked", failure.asked),
-        )
-    }
-    said = (
-        f"The limit of {state.name} of the {state.bound.owner} has no room: "
-        f"{amount['used']} used, {amount['reserved']} reserved by requests in flight, and this "
-        f"request may need {amount['asked']}."
+def _found(failure: _Failure, needs: str) -> str:
+    state, unit = failure.state, failure.state.bound.limit.unit
+    used, reserved = format_amount(state.used, unit), format_amount(state.reserved, unit)
+    asked = f", and this request {needs} {format_amount(failure.asked, unit)}" if needs else ""
+    return (
+        f"The limit of {state.name} of the {state.bound.owner} has no room: {used} used, "
+        f"{reserved} reserved by requests in flight{asked}."
     )
-    return " ".join(filter(None, (said, _advice(failure, now), support)))
 
 
-def _advice(failure: _Failure, now: int) -> str:
-    if not failure.state.amount:
+def _advice(failure: _Failure, now: int, needs: str) -> str:
+    state, unit = failure.state, failure.state.bound.limit.unit
+    less = _LESS_WHEN_SHRUNK if needs == _AT_LEAST else _LESS.get(unit, "")
+    if not state.amount:
         return "It allows none; ask your platform team."
-    if failure.asked > failure.state.amount:
-        return "It can never fit: ask for fewer tokens (max_tokens), choices or images."
-    if failure.wait is None:
-        return "It does not reset; ask for more."
+    if failure.asked > state.amount:
+        return f"It can never fit: {less}."
     if failure.busy:
         return "Try again when they have ended."
-    if failure.state.bound.limit.window == "minute":
-        return f"There is room in {duration(failure.wait)}."
-    when = datetime.fromtimestamp((now + failure.wait) / 1000, UTC)
-    return f"It resets at {when:%Y-%m-%dT%H:%M:%SZ}, in {duration(failure.wait)}."
+    if state.bound.limit.window == "minute":
+        return f"There is room in {duration(failure.wait or 0)}."
+    left = state.remaining if less else 0
+    fitting = f" To fit into the {format_amount(left, unit)} left, {less}." if left else ""
+    return _turn(failure.wait, now) + fitting
+
+
+def _turn(wait: int | None, now: int) -> str:
+    if wait is None:
+        return "It does not reset; ask your platform team for more."
+    when = datetime.fromtimestamp((now + wait) / 1000, UTC)
+    return f"It resets at {when:%Y-%m-%dT%H:%M:%SZ}, in {duration(wait)}."
 
 
 def limit_headers(states: Iterable[State], asked: Amounts | None, now: int) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -14,7 +16,7 @@ from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import limit_headers
 from proxy.domain.routing import Model, Target, choose_target, find_model
-from proxy.domain.usage import Estimate
+from proxy.domain.usage import Estimate, most_believed
 from proxy.providers import openai
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Outgoing, Provider
@@ -22,12 +24,14 @@ from proxy.web.answer import REQUEST_ID
 from proxy.web.door import DOOR, Door
 from proxy.web.read import bearer_token, read_body
 from proxy.web.relay import relay
-from proxy.web.trace import TRACE
+from proxy.web.trace import TRACE, Trace
 
 MAX_TOKENS_HEADER: Final = "x-visiongate-max-tokens"
 
-#: Longer requests are tokenized in a thread, which the tokenizer leaves the others to run in.
-_LONG_TEXT: Final = 256 * 1024
+#: Longer requests are tokenized in a thread, which the tokenizer leaves the others to run in:
+#: the worst text of this length takes 10 ms.
+_LONG_TEXT: Final = 16 * 1024
+_TOKENIZING: Final = ThreadPoolExecutor(2, "tokenizing")  # so that nothing else waits for it
 
 #: The client's headers that a provider gets.
 _PASSED_UP: Final = ("traceparent", "tracestate")
@@ -37,6 +41,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     """The pipeline. Each step takes what the ones before it made, and raises GatewayError."""
     door, trace = http.app[DOOR], http[TRACE]
     key = trace.access = await door.keys.authenticate(bearer_token(http))
+    door.keys.check_spent(key)
     trace.stage("authenticate")
     body = await read_body(http, door.max_body)
     trace.stage("read")
@@ -50,13 +55,17 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     request = await door.images.admit(capped, key.images)
     trace.stage("images")
     target = choose_target(model, door.draw())
-    meter = StreamMeter(
-        model.tokenizer, usage_wanted=asked.include_usage, hidden_output=model.hidden_output
-    )
     worst = await worst_case(request, model)
+    meter = StreamMeter(
+        model.tokenizer,
+        usage_wanted=asked.include_usage,
+        hidden_output=model.hidden_output or asked.thinks,
+        most=most_believed(worst),
+    )
     trace.stage("estimate")
     async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
         trace.reserved(lease, door.ledger.refused_by(lease))
+        request = held_to(request, lease, trace)
         outgoing = outgoing_call(http, door, request, model, target)
         headers = answer_headers(asked, request, model, lease)
         del body, asked, capped, request  # of many megabytes, and a stream may last for minutes
@@ -78,10 +87,20 @@ async def worst_case(request: ChatRequest, model: Model) -> Estimate:
     """What the request can cost at the most, at the dearest target that may serve it."""
     size = sum(len(memoryview(value)) for value in request.fields.values())
     if size - sum(len(image.url) for image in request.images) > _LONG_TEXT:
-        text = await asyncio.to_thread(text_tokens, request, model.tokenizer)
+        run = asyncio.get_running_loop().run_in_executor
+        text = await run(_TOKENIZING, text_tokens, request, model.tokenizer)
     else:
         text = text_tokens(request, model.tokenizer)
     return estimate(request, text, model.image_cost, model.dearest)
+
+
+def held_to(request: ChatRequest, lease: Lease, trace: Trace) -> ChatRequest:
+    """The request with the output cap that was reserved for it, which may be less than asked."""
+    cap = lease.estimate.cap
+    if cap == request.cap:
+        return request
+    trace.shrunk_to = cap
+    return replace(request, cap=cap)
 
 
 def outgoing_call(

@@ -23,11 +23,16 @@ class _Stream(web.StreamResponse):
 
 
 class Outlet:
-    """One response body, streamed. `patience`: seconds that what was written has to go out."""
+    """One response body, streamed. `patience`: seconds that what was written has to go out.
 
-    def __init__(self, http: web.Request, patience: float) -> None:
+    With `reads_on` a client that has gone is no reason to stop: what is written comes to nothing,
+    and only `end` tells.
+    """
+
+    def __init__(self, http: web.Request, patience: float, *, reads_on: bool = False) -> None:
         self._http = http
         self._patience = patience
+        self._reads_on = reads_on
         self._writer: AbstractStreamWriter | None = None
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
         self._chunked = http.version >= HttpVersion11
@@ -44,12 +49,22 @@ class Outlet:
             response.enable_chunked_encoding()
         else:
             response.force_close()
-        self._writer = await response.prepare(self._http)
+        try:
+            self._writer = await response.prepare(self._http)
+        except ConnectionError:
+            if not self._reads_on:
+                raise
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+        transport = self._http.transport
+        return transport is None or transport.is_closing()
 
     @property
     def congested(self) -> bool:
         """Whether the client reads more slowly than we write."""
-        return self._http.protocol.writing_paused
+        return self._http.protocol.writing_paused and not self.gone
 
     async def drained(self) -> None:
         """Wait until it has caught up, or gone."""
@@ -58,12 +73,13 @@ class Outlet:
 
     def write(self, data: bytes) -> None:
         """One piece of the body. Raises ConnectionError where the client has gone."""
+        if self._reads_on and self.gone:
+            return
         self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self) -> None:
-        """The body is complete."""
-        if self._chunked:
-            self._send(_LAST_CHUNK)
+        """The body is complete. Raises ConnectionError where the client has gone."""
+        self._send(_LAST_CHUNK if self._chunked else b"")
 
     def break_off(self, last: bytes) -> None:
         """Write `last` and close, so that no client takes the body for complete."""

@@ -65,6 +65,8 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> d
     }
     if trace.first_byte is not None:
         line["first_byte_ms"] = round(trace.first_byte * 1000, 2)
+    if trace.shrunk_to:
+        line["shrunk_to"] = trace.shrunk_to
     if lease is not None and lease.charge is not None:
         charge = lease.charge
         line["input_tokens"] = charge.amounts.input

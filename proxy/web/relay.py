@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
 from aiohttp import web
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamRefused
 from proxy.domain.sse import EventTooLarge
-from proxy.providers.answers import LARGEST_ERROR, refusal_of
+from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import SOURCE, error_event, raw_json
-from proxy.web.door import DOOR, Door
+from proxy.web.door import DOOR, Door, stopping
 from proxy.web.outlet import Outlet
 from proxy.web.trace import TRACE, Trace
 
 _LARGEST_ANSWER: Final = 64 * 1024 * 1024
+
+#: Seconds for which a stream is read on once its client has gone.
+_READ_ON: Final = 60.0
 
 
 class _SlowClient(GatewayError):
@@ -38,16 +41,30 @@ async def relay(
     ConnectionError where the client has gone.
     """
     headers = {**headers, SOURCE: "upstream"}
-    trace = http[TRACE]
-    trace.ended = "client_gone"  # until something else is known
-    lease.meter.called()
+    http[TRACE].ended = "client_gone"  # until something else is known
+    if not stream:
+        return await _outlive(http, _relay_whole(http, outgoing, headers, lease), lease)
+    work = _relay_stream(http, outgoing, headers, lease)
+    return await (_outlive(http, work, lease, _READ_ON) if lease.access.drain else work)
+
+
+async def _outlive(
+    http: web.Request,
+    work: Coroutine[Any, Any, web.StreamResponse],
+    lease: Lease,
+    seconds: float | None = None,
+) -> web.StreamResponse:
+    """Work that its client's leaving does not cancel, so that the charge is exact: the lease
+    settles when it is over, at most `seconds` later.
+    """
+    task = http.app[DOOR].background.start(work, "outliving")
     try:
-        if stream:
-            return await _relay_stream(http, outgoing, headers, lease)
-        return await _relay_whole(http, outgoing, headers, lease)
-    except GatewayError as error:
-        _refund(lease, error)
-        trace.ended = error.reason
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        lease.drain = task
+        if seconds is not None:
+            bound = asyncio.get_running_loop().call_later(seconds, task.cancel)
+            task.add_done_callback(lambda _: bound.cancel())
         raise
 
 
@@ -55,13 +72,13 @@ async def _relay_stream(
     http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
 ) -> web.StreamResponse:
     door, trace = http.app[DOOR], http[TRACE]
-    async with _open(door, outgoing, lease) as call:
+    async with _open(door, outgoing, lease, trace) as call:
         await _accept(call, "text/event-stream", outgoing)
         first = await call.first()
         if not first:
             raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
         trace.got_first_byte()
-        outlet = Outlet(http, door.patience)
+        outlet = Outlet(http, door.patience, reads_on=lease.access.drain)
         await outlet.begin(headers)
         with door.metrics.streams.track_inprogress():
             await _deliver(call, first, lease, outlet, trace, door)
@@ -85,6 +102,7 @@ async def _deliver(
         failure = UpstreamFailed("The upstream broke off its answer. What came is not complete.")
     if failure is not None:
         trace.ended = failure.reason
+        _refund(lease, failure)
         outlet.break_off(b"" if told else error_event(failure))
         return
     if rest:
@@ -98,7 +116,7 @@ async def _pump(
 ) -> GatewayError | None:
     """The upstream's bytes into the outlet until they end, or why they cannot.
 
-    Raises ConnectionError where the client has gone.
+    Raises ConnectionError where the client has gone and nobody reads on.
     """
     meter = lease.meter
     observe_gap = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
@@ -144,54 +162,66 @@ async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
 async def _relay_whole(
     http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
 ) -> web.Response:
-    """A client that leaves does not stop this one: it is read to its end, so that the charge
-    is exact; the provider's time-outs bound it.
+    """The provider's time-outs bound it: what is cut short shows none of its output, and costs
+    all that was reserved.
     """
-    door = http.app[DOOR]
-    task = door.background.start(_fetch(door, outgoing, lease), "whole-answer")
+    trace = http[TRACE]
     try:
-        body = await asyncio.shield(task)
-    except asyncio.CancelledError:
-        lease.drain = task
+        async with _open(http.app[DOOR], outgoing, lease, trace) as call:
+            await _accept(call, "application/json", outgoing)
+            body = await call.read(_LARGEST_ANSWER)
+            if not lease.meter.whole(body):
+                raise failure_in(_redacted(body, outgoing))
+    except (GatewayError, asyncio.CancelledError):
+        lease.meter.unseen()  # of no matter where it was refunded
         raise
-    http[TRACE].ended = "complete"
+    trace.ended = "complete"
     return raw_json(body, headers=headers)
 
 
-async def _fetch(door: Door, outgoing: Outgoing, lease: Lease) -> bytes:
+@asynccontextmanager
+async def _open(door: Door, outgoing: Outgoing, lease: Lease, trace: Trace) -> AsyncIterator[Call]:
+    """A call that the ledger, and the worker when it stops, can end; a failure is accounted for."""
+    opening = door.upstream.open(outgoing, lease.meter.called)
     try:
-        async with _open(door, outgoing, lease) as call:
-            await _accept(call, "application/json", outgoing)
-            body = await call.read(_LARGEST_ANSWER)
-        if not lease.meter.whole(body):
-            raise UpstreamFailed("The upstream's answer is not a JSON object. Try again.")
+        async with AsyncExitStack() as stack:
+            call = await _head(door, stack.enter_async_context(opening))
+            lease.lost = call.abort
+            door.calls.add(call)
+            try:
+                yield call
+            finally:
+                door.calls.discard(call)
     except GatewayError as error:
-        if not _refund(lease, error):
-            lease.meter.unseen()
+        trace.ended = error.reason
+        _refund(lease, error)
         raise
-    return body
 
 
-def _refund(lease: Lease, error: GatewayError) -> bool:
-    """Refund what the upstream does not bill: not what it may have done too late, or for us to
-    break off. Whether it was refunded."""
+def _refund(lease: Lease, error: GatewayError) -> None:
+    """Refunded is what the upstream does not bill: not what it may have done too late, or for us
+    to break off.
+    """
     unbilled = isinstance(error, UpstreamFailed) and not error.billed
     if unbilled or isinstance(error, UpstreamRefused):
         lease.meter.refused()
-        return True
-    return False
 
 
-@asynccontextmanager
-async def _open(door: Door, outgoing: Outgoing, lease: Lease) -> AsyncIterator[Call]:
-    """A call that the ledger, and the worker when it stops, can end."""
-    async with door.upstream.open(outgoing) as call:
-        lease.lost = call.abort
-        door.calls.add(call)
-        try:
-            yield call
-        finally:
-            door.calls.discard(call)
+def _redacted(body: bytes, outgoing: Outgoing) -> bytes:
+    return body.replace(outgoing.secret.encode(), b"***") if outgoing.secret else body
+
+
+async def _head(door: Door, opening: Awaitable[Call]) -> Call:
+    """The upstream's head; a worker that stops does not wait for it."""
+    waiting = asyncio.timeout(None)
+    door.waiting.add(waiting)
+    try:
+        async with waiting:
+            return await opening
+    except TimeoutError as error:
+        raise stopping() from error
+    finally:
+        door.waiting.discard(waiting)
 
 
 async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
@@ -200,9 +230,7 @@ async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
     except UpstreamFailed as error:
         # Whatever became of its words, it has refused: nothing was done that it could bill.
         raise UpstreamFailed("The upstream broke off its error. Try again.") from error
-    if outgoing.secret:
-        body = body.replace(outgoing.secret.encode(), b"***")
-    return refusal_of(call.status, call.headers, body)
+    return refusal_of(call.status, call.headers, _redacted(body, outgoing))
 
 
 async def _accept(call: Call, wanted: str, outgoing: Outgoing) -> None:

@@ -28,6 +28,7 @@ class Trace:
     ended: str = ""
     reason: str = ""
     cause: str = ""  # what went wrong upstream: a status, or the kind of fault
+    shrunk_to: int = 0  # the output cap, where the budget lowered it
     observed: str = ""  # why it would have been refused, had the plan been enforced
     stages: dict[str, float] = field(default_factory=dict)
     _mark: float = 0.0

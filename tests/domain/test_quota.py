@@ -66,7 +66,6 @@ RATE, QUOTA = "rate_limit_exceeded", "insufficient_quota"
         (state("1000 tokens", 1000), "insufficient_quota", QUOTA, False, None),
         (state("5 requests/day", 5), "insufficient_quota", QUOTA, False, TO_DAY),
         # Only what is in flight is in the way.
-        (state("100 tokens/minute", 0, 1), "tokens", RATE, True, 1000),
         (state("1000 tokens/day", 900, 1), "tokens", RATE, True, 1000),
         (state("1000 tokens", 0, 901), "tokens", RATE, True, 1000),
         (state("5 requests/day", 4, 1), "requests", RATE, True, 1000),
@@ -185,14 +184,14 @@ def test_room_is_exact() -> None:
         (
             state("99 tokens"),
             "The limit of 99 tokens of the key 'ci' has no room: 0 used, 0 reserved by requests in "
-            "flight, and this request may need 100. It can never fit: ask for fewer tokens "
-            "(max_tokens), choices or images. Ask #ai.",
+            "flight, and this request may need 100. It can never fit: lower max_tokens or n, "
+            "shorten the prompt or send fewer images. Ask #ai.",
         ),
         (
             state("1000 tokens", 1000),
             "The limit of 1,000 tokens of the key 'ci' has no room: 1,000 used, 0 reserved by "
-            "requests in flight, and this request may need 100. It does not reset; ask for more. "
-            "Ask #ai.",
+            "requests in flight, and this request may need 100. It does not reset; ask your "
+            "platform team for more. Ask #ai.",
         ),
         (
             state("2 concurrent", 0, 2),
@@ -269,3 +268,10 @@ def test_no_limits_no_headers() -> None:
     """Where nothing limits requests or tokens, nothing is told."""
     assert limit_headers([], ASKED, NOW) == {}
     assert limit_headers([state("5 usd/day"), state("9 concurrent")], ASKED, NOW) == {}
+
+
+def test_the_smallest_request_is_told_as_such() -> None:
+    """Where no less output can be asked for, the advice is another."""
+    error = refusal([state("10 tokens/day", 5)], Amounts(1, 7, 1, 0, 0), NOW, "", shrunk=True)
+    assert "this request needs at least 8. It resets at" in error.message
+    assert "To fit into the 5 left, shorten the prompt" in error.message
