@@ -16,6 +16,7 @@ import msgspec
 from proxy.domain import parameters as rule
 from proxy.domain.errors import BadRequest
 from proxy.domain.jsonbody import read_object
+from proxy.domain.vocabulary import IMAGE_KEYS, PARTS, TYPED_KEYS
 
 #: Messages and parts together: no honest request comes near, and each costs a check.
 MOST_PARTS: Final = 10_000
@@ -56,7 +57,7 @@ class ChatRequest:
 
     `fields` are the client's bytes by name, `messages` the same messages decoded, `cap`
     the output tokens asked for (None: not said) and, once capped, the bound that the
-    upstream is held to; `n` choices multiply it.
+    upstream is held to; `n` choices multiply it. `thinks`: it has the model think first.
     """
 
     model: str
@@ -67,6 +68,7 @@ class ChatRequest:
     include_usage: bool
     cap: int | None
     n: int
+    thinks: bool
 
 
 def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatRequest:
@@ -75,7 +77,7 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatReques
     `allowed` are the plan's `allow_parameters`. Raises BadRequest naming the field.
     """
     raw, fields = read_object(body)
-    rule.check_spelling(fields)
+    rule.check_spelling(fields, allowed=allowed)
     model = _model(fields)
     rule.refuse_parameters(fields, allowed)
     rule.temperature(fields)
@@ -93,6 +95,7 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatReques
         include_usage=include_usage,
         cap=_cap(fields),
         n=rule.positive(fields, "n", rule.LARGEST_N) or 1,
+        thinks=rule.thinks(fields),
     )
 
 
@@ -170,7 +173,12 @@ def _messages(fields: Mapping[str, Any], allowed: frozenset[str]) -> list[dict[s
 def _check_message(message: Any, path: str, allowed: frozenset[str]) -> None:
     if not isinstance(message, dict):
         raise rule.wrong_type(path, "an object with a role and content", message)
-    rule.check_spelling(message, f"{path}.")
+    rule.check_spelling(message, f"{path}.", allowed)
+    rule.check_cache(message, path, allowed)
+    calls = message.get("tool_calls")
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        if isinstance(call, dict):
+            rule.check_cache(call, f"{path}.tool_calls[{index}]", allowed)
     role = rule.choice(message.get("role"), f"{path}.role", rule.ROLES)
     if role is None:
         raise rule.missing(f"{path}.role")
@@ -199,7 +207,7 @@ def _images(
             path = f"messages[{number}].content[{index}]"
             kind = _part_type(part, path, allowed)
             if kind == "image_url":
-                url, own = _image_url(part, f"{path}.image_url")
+                url, own = _image_url(part, f"{path}.image_url", allowed)
                 images.append(ImagePart(number, index, url, own or detail))
     return tuple(images)
 
@@ -207,22 +215,19 @@ def _images(
 def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
     if not isinstance(part, dict):
         raise rule.wrong_type(path, "an object with a type", part)
-    rule.check_spelling(part, f"{path}.")
     kind = part.get("type")
     if kind is None:
         raise rule.missing(f"{path}.type")
     if not isinstance(kind, str):
         raise rule.wrong_type(f"{path}.type", "a string", kind)
-    if kind not in rule.PARTS and kind not in allowed:
+    if kind not in PARTS and kind not in allowed:
         raise BadRequest(
             f"Content parts of the type '{kind[:64]}' are not allowed with this key; send 'text' "
             "or 'image_url' parts, or ask the platform team to add it to allow_parameters.",
             param=f"{path}.type",
             code="invalid_value",
         )
-    stray = rule.stray_carrier(part, kind, allowed)
-    if stray is not None:
-        raise rule.invalid(f"{path}.{stray}", f"does not belong in a part of type '{kind[:64]}'")
+    rule.check_keys(part, (*TYPED_KEYS, kind), path, allowed)
     if kind in ("text", "refusal") and not isinstance(part.get(kind), str):
         if part.get(kind) is None:
             raise rule.missing(f"{path}.{kind}")
@@ -230,15 +235,15 @@ def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
     return kind
 
 
-def _image_url(part: Mapping[str, Any], path: str) -> tuple[str, str | None]:
+def _image_url(
+    part: Mapping[str, Any], path: str, allowed: frozenset[str]
+) -> tuple[str, str | None]:
     image = part.get("image_url")
-    rule.refuse_resizers(part, path.removesuffix(".image_url"))
     if image is None:
         raise rule.missing(path, "an object with a url")
     if not isinstance(image, dict):
         raise rule.wrong_type(path, 'an object as in {"url": "https://..."}', image)
-    rule.check_spelling(image, f"{path}.")
-    rule.refuse_resizers(image, path)
+    rule.check_keys(image, IMAGE_KEYS, path, allowed)
     url = image.get("url")
     if url is None:
         raise rule.missing(f"{path}.url")

@@ -16,10 +16,19 @@ DEFAULT_PLAN = "default"
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """An extra amount for one window: `stamp` names it, as the ledger's scripts do."""
+    """An extra amount for one window: `stamp` names it, as the ledger's scripts do.
+
+    `until`: seconds since 1970; it ends then. Where that is after its window, what is left of
+    it goes on in the next one. None: it ends with its window, or never where that is total.
+    """
 
     limit: Limit
     stamp: int
+    until: int | None = None
+
+    def live(self, now: float) -> bool:
+        """Whether it has not ended at `now` (seconds); its window may be over all the same."""
+        return self.until is None or now < self.until
 
 
 class TeamRecord(msgspec.Struct, frozen=True, kw_only=True):

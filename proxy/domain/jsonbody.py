@@ -28,6 +28,11 @@ MOST_QUOTES: Final = 1_500_000
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE = msgspec.json.Decoder()
 _CONTAINERS = (dict, list)
+_HALF_PAIR = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*+"
+    rb"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
+    re.DOTALL,
+)
 _KEY_LIKE = re.compile(rb'"[ \t\r\n]*:')
 
 
@@ -49,7 +54,7 @@ def read_object(body: bytes) -> tuple[dict[str, msgspec.Raw], dict[str, Json]]:
     except msgspec.ValidationError:
         raise BadRequest("The request body must be a JSON object.") from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.") from None
+        raise _not_json(body, error) from None
     fields = {name: _decode(name, value) for name, value in raw.items()}
     # Every key shows up as a quote and a colon, and so may some text: equal counts prove
     # that no key was dropped, unequal ones call for the slow reader.
@@ -66,6 +71,17 @@ def _check_utf8(body: bytes) -> None:
         body.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"The request body is not UTF-8 (byte {error.start}).") from None
+
+
+def _not_json(body: bytes, error: msgspec.DecodeError) -> BadRequest:
+    """msgspec has no words of its own for half a surrogate pair."""
+    half = _HALF_PAIR.match(body) if body.count(b"\\") < MOST_QUOTES else None
+    if half is None:
+        return BadRequest(f"The request body is not valid JSON: {error}.")
+    return BadRequest(
+        f"The request body holds half a character: '{half[1].decode()}' at byte {half.start(1)} is "
+        "one of a surrogate pair, without the other. Do not cut texts within a character."
+    )
 
 
 def _decode(name: str, value: msgspec.Raw) -> Json:

@@ -8,16 +8,18 @@ where no usage comes is that count needed.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from proxy.domain.sse import DONE, LARGEST_EVENT, EventSplitter, data_of
 from proxy.domain.tokenizer import Tokenizer
-from proxy.domain.usage import Outcome, Phase, Usage, read_usage
+from proxy.domain.usage import MOST, Outcome, Phase, Usage, read_usage
 
 #: Bytes of a stream that are kept before their text is counted and let go.
 _BATCH: Final = 32 * 1024
@@ -29,22 +31,30 @@ _Place = tuple[int, str]
 
 
 class StreamMeter:
-    """The meter of one request, streamed or not.
+    """The meter of one request, streamed or not; usage above `most` is not believed.
 
     `complete` is true once the provider's own end mark has come, `error_sent` once an
     error event of the upstream's has passed to the client.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, usage_wanted: bool, hidden_output: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        usage_wanted: bool,
+        hidden_output: bool = False,
+        most: Usage = MOST,
     ) -> None:
         self.complete = False
         self.error_sent = False
         self._phase = Phase.NOT_CALLED
+        self._failed = False
+        self._most = most
         self._usage: Usage | None = None
         self._usage_wanted = usage_wanted
         self._hidden_output = hidden_output
-        self._count = tokenizer
+        self._tokenizer = tokenizer
+        self._texts = _Texts()
         self._splitter = EventSplitter()
         self._uncounted: list[bytes] = []
         self._uncounted_size = 0
@@ -55,16 +65,16 @@ class StreamMeter:
         self._phase = Phase.CALLED
 
     def refused(self) -> None:
-        """The upstream answered with an error instead of an answer."""
-        self._phase = Phase.REFUSED
+        """The upstream failed, which is refunded where no answer had begun."""
+        self._failed |= self._phase is not Phase.STREAMING
 
     def feed(self, data: bytes) -> bytes:
         """What of `data`, and of what was held before it, goes to the client now.
 
         Raises EventTooLarge.
         """
-        self._phase = Phase.STREAMING
-        whole = not self._splitter.held and data.endswith(b"\n\n")
+        begun = self._phase is Phase.STREAMING
+        whole = begun and not self._splitter.held and data.endswith(b"\n\n")
         if whole and len(data) <= LARGEST_EVENT and not _TELLING.search(data):
             self._keep(data)
             return data
@@ -76,16 +86,19 @@ class StreamMeter:
         return rest if self._passes(rest) else b""
 
     def whole(self, body: bytes) -> bool:
-        """The whole answer to a request that asked for no stream; whether it is one."""
-        self._phase = Phase.STREAMING
-        answer = _decoded(body)
-        if answer is None:
+        """The whole answer to a request that asked for no stream; whether it is one.
+
+        Some providers answer 200 with an error, which may have a usage.
+        """
+        answer = _decoded(body) or {}
+        self._usage = _usage_of(answer, self._most)
+        choices = answer.get("choices")
+        if answer.get("error") or not isinstance(choices, list) or not choices:
             return False
-        self.complete = True
-        self._usage = read_usage(answer.get("usage"))
-        if self._usage is None:
-            self._delivered += self._count([text for _, text in _texts(answer, "message")])
-            if not self._delivered:
+        self._phase, self.complete = Phase.STREAMING, True
+        if self._usage is None or not self._usage.output:
+            self._delivered += self._tokenizer.guess([text for _, text in self._texts.of(answer)])
+            if not self._delivered and self._usage is None:
                 self.unseen()
         return True
 
@@ -97,11 +110,16 @@ class StreamMeter:
         """What to charge by; may be asked at any time, as the renewals do."""
         self._count_kept()
         phase = Phase.COMPLETE if self.complete else self._phase
-        return Outcome(phase, self._usage, self._delivered, self._hidden_output)
+        if self._failed and not self._delivered and self._usage is None:
+            phase = Phase.REFUSED
+        exact = self._tokenizer.exact
+        return Outcome(phase, self._usage, self._delivered, self._hidden_output, exact)
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
         self._keep(event)
+        if self._phase is not Phase.STREAMING and data_of(event):
+            self._phase = Phase.STREAMING  # comments are no answer
         if not _TELLING.search(event):
             return True
         data = data_of(event)
@@ -113,17 +131,23 @@ class StreamMeter:
         chunk = _decoded(data)
         if chunk is None:
             return True
-        usage = _usage_of(chunk)
+        usage = _usage_of(chunk, self._most)
         if usage is not None:
-            # Some providers send a running total with every chunk: the last one stands, for
-            # all that came so far.
-            self._usage = usage
-            self._uncounted, self._uncounted_size, self._delivered = [], 0, 0
+            self._told(usage)
         if chunk.get("error"):
-            self.error_sent = True
+            self.error_sent = self._failed = True
             return True
         told = usage is not None or chunk.get("usage") is not None
         return self._usage_wanted or not told or chunk.get("choices") != []
+
+    def _told(self, usage: Usage) -> None:
+        """Some providers send a running total with every chunk: the last one stands, for all
+        that came so far. One without output stands for the input alone.
+        """
+        if usage.output:
+            self._uncounted, self._uncounted_size, self._delivered = [], 0, 0
+        if usage.output or self._usage is None or not self._usage.output:
+            self._usage = usage
 
     def _keep(self, data: bytes) -> None:
         self._uncounted.append(data)
@@ -138,39 +162,68 @@ class StreamMeter:
         splitter = EventSplitter()
         pieces: defaultdict[_Place, list[str]] = defaultdict(list)
         for event in (*splitter.feed(kept), splitter.rest()):
-            for place, text in _texts(_decoded(data_of(event) or b"") or {}, "delta"):
+            for place, text in self._texts.of(_decoded(data_of(event) or b"") or {}):
                 pieces[place].append(text)
-        self._delivered += self._count(["".join(texts) for texts in pieces.values()])
+        self._delivered += self._tokenizer.guess([_joined(texts) for texts in pieces.values()])
+
+
+class _Texts:
+    """Finds the generated texts of an answer: content, refusals, reasoning, arguments.
+
+    Servers have them under one name or another, and some under two: the first that has one
+    is kept to.
+    """
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ("delta", "message", "text")
+
+    def of(self, answer: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:
+        choices = answer.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                yield from self._of_choice(choice)
+
+    def _of_choice(self, choice: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:
+        index = choice.get("index")
+        for name in self._names:
+            part = choice.get(name)
+            for key, value in (part if isinstance(part, dict) else {name: part}).items():
+                for text in filter(None, _strings(value) if key != "role" else ()):
+                    self._names = (name,)
+                    yield (index if isinstance(index, int) else 0, key), text
+            if self._names == (name,):
+                return
 
 
 def _decoded(data: bytes) -> Mapping[str, Any] | None:
+    value: Any = None
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    except RecursionError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Half a surrogate pair, NaN: no JSON, but other clients read it.
+        with suppress(ValueError, RecursionError):
+            value = json.loads(data.decode(errors="replace"), strict=False)
     return value if isinstance(value, dict) else None
 
 
-def _usage_of(chunk: Mapping[str, Any]) -> Usage | None:
+def _joined(texts: list[str]) -> str:
+    """The text of some pieces, between which a surrogate pair may have been cut."""
+    text = "".join(texts)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _usage_of(chunk: Mapping[str, Any], most: Usage) -> Usage | None:
     """The usage of a chunk; older Groq streams have it in a field of their own."""
     own = chunk.get("x_groq")
-    return read_usage(chunk.get("usage")) or read_usage(
-        own.get("usage") if isinstance(own, dict) else None
+    return read_usage(chunk.get("usage"), most) or read_usage(
+        own.get("usage") if isinstance(own, dict) else None, most
     )
-
-
-def _texts(answer: Mapping[str, Any], name: str) -> Iterator[tuple[_Place, str]]:
-    """Every generated text of an answer or a chunk: content, refusals, reasoning, arguments."""
-    choices = answer.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        part = choice.get(name) if isinstance(choice, dict) else None
-        if not isinstance(part, dict):
-            continue
-        index = choice.get("index")
-        for key, value in part.items():
-            if key != "role":
-                place = index if isinstance(index, int) else 0, key
-                yield from ((place, text) for text in _strings(value))
 
 
 def _strings(value: Any) -> Iterator[str]:

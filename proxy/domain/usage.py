@@ -14,6 +14,12 @@ MILLION: Final = 1_000_000
 #: in the ledger's doubles.
 MOST_TOKENS: Final = 2**31 - 1
 
+# What may come on top of a worst case: a provider's own tools, where a plan allows them, add to
+# the prompt; thinking may go beyond the cap, and an upstream may ignore it.
+_BEYOND: Final = 4
+_MORE_INPUT: Final = 1_000_000
+_MORE_OUTPUT: Final = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -75,6 +81,9 @@ class Usage:
     image: int | None = None
 
 
+MOST: Final = Usage(MOST_TOKENS, MOST_TOKENS)
+
+
 @dataclass(frozen=True, slots=True)
 class Amounts:
     """What one request takes from the limits; `usd` is in nano-usd."""
@@ -105,13 +114,19 @@ class Estimate:
     """The worst case of a request, as it is reserved.
 
     `text` is our own count of the prompt without its images; `image` the most that the
-    images can cost.
+    images can cost; the output is that of all `choices`.
     """
 
     amounts: Amounts
     text: int
     image: int
     price: Price
+    choices: int = 1
+
+    @property
+    def cap(self) -> int:
+        """The output tokens of one choice."""
+        return self.amounts.output // self.choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +152,14 @@ class Phase(Enum):
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What the meter knows. `delivered` is our own count of the output since `usage` was told:
-    of all of it, where none was.
+    of all of it, where none was, or one without any output. `exact`: the count is no guess.
     """
 
     phase: Phase
     usage: Usage | None
     delivered: int
     hidden: bool = False  # the output has a part that we cannot count: take the reserve
+    exact: bool = True
 
 
 def charge(estimate: Estimate, outcome: Outcome) -> Charge:
@@ -154,9 +170,12 @@ def charge(estimate: Estimate, outcome: Outcome) -> Charge:
     if outcome.phase is Phase.REFUSED:
         return Charge(Amounts(reserved.requests, 0, 0, 0, 0), 0, 0, "estimated")
     usage = outcome.usage or Usage(reserved.input, 0, image=estimate.image)
+    told = outcome.usage is not None and _tells_output(outcome.usage, outcome)
     room = max(0, reserved.output - usage.output)
-    unseen = outcome.hidden and outcome.usage is None
-    later = room if unseen else min(outcome.delivered, room)
+    # The upstream was held to the cap: a guess above it is a wrong one, a count is not.
+    later = outcome.delivered if outcome.exact else min(outcome.delivered, room)
+    if outcome.hidden and not told:
+        later = max(later, room)
     usage = replace(usage, output=usage.output + later)
     amounts = Amounts(
         requests=reserved.requests,
@@ -165,8 +184,23 @@ def charge(estimate: Estimate, outcome: Outcome) -> Charge:
         images=reserved.images,
         usd=estimate.price.cost(usage),
     )
-    source = "upstream" if outcome.usage else "estimated"
+    source = "upstream" if told else "estimated"
     return Charge(amounts, usage.cached, _image_tokens(estimate, usage), source)
+
+
+def _tells_output(usage: Usage, outcome: Outcome) -> bool:
+    """A usage without output is believed only of an answer that is over, and has no text."""
+    return usage.output > 0 or not (outcome.delivered or outcome.phase is Phase.STREAMING)
+
+
+def most_believed(worst: Estimate) -> Usage:
+    """The most that a request of this worst case can have used.
+
+    More than reserved is recorded as it is; more than this is a fault of the upstream's.
+    """
+    return Usage(
+        _BEYOND * worst.amounts.input + _MORE_INPUT, _BEYOND * worst.amounts.output + _MORE_OUTPUT
+    )
 
 
 def _image_tokens(estimate: Estimate, usage: Usage) -> int:
@@ -177,17 +211,20 @@ def _image_tokens(estimate: Estimate, usage: Usage) -> int:
     return min(max(image, 0), usage.input)
 
 
-def read_usage(found: Any) -> Usage | None:
-    """An OpenAI usage object, or None where it cannot be believed.
+def read_usage(found: Any, most: Usage = MOST) -> Usage | None:
+    """An OpenAI usage object, or None where it cannot be believed: no prompt is empty, and
+    none of its figures is above `most`.
 
     Gemini and xAI leave reasoning out of `completion_tokens` but not out of `total_tokens`.
     """
     if not isinstance(found, Mapping):
         return None
     input, output = _count(found, "prompt_tokens"), _count(found, "completion_tokens")
-    if input is None or output is None:
+    if not input or output is None:
         return None
     output = max(output, (_count(found, "total_tokens") or 0) - input)
+    if input > most.input or output > most.output:
+        return None
     details = found.get("prompt_tokens_details")
     details = details if isinstance(details, Mapping) else {}
     cached = min(_count(details, "cached_tokens") or 0, input)

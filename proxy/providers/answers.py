@@ -12,6 +12,8 @@ from proxy.domain.errors import INVALID_REQUEST, GatewayError, UpstreamFailed, U
 #: An error's body is read up to here; what is longer is no error message.
 LARGEST_ERROR: Final = 64 * 1024
 
+_LONGEST_MESSAGE: Final = 1000
+
 #: The client's own doing, and so the client's to see. The rest is between us and the provider.
 _PASSED: Final = frozenset((400, 404, 413, 415, 422, 429))
 
@@ -30,6 +32,22 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayE
         error = UpstreamFailed(f"The upstream answered {status}. Try again.")
     error.cause = str(status)
     return error
+
+
+def failure_in(body: bytes) -> UpstreamFailed:
+    """The error that a body becomes which is no answer, though its status was 200.
+
+    OpenRouter and others tell so of an error that came late.
+    """
+    error = _object(body).get("error")
+    said = error.get("message") if isinstance(error, dict) else error
+    code = error.get("code") if isinstance(error, dict) else None
+    failure = _FAILED.get(code) if isinstance(code, int) else None
+    if failure is not None:
+        return UpstreamFailed(failure, headers={"x-should-retry": "false"})
+    if isinstance(said, str) and said:
+        return UpstreamFailed(f"The upstream answered with an error: {said[:_LONGEST_MESSAGE]}")
+    return UpstreamFailed("The upstream's answer holds no choices. Try again.")
 
 
 #: Type and code where the upstream's answer says neither.

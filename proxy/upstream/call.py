@@ -78,8 +78,11 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Close every connection."""
 
-    def open(self, outgoing: Outgoing) -> AbstractAsyncContextManager[Call]:
-        """Send a request and wait for the answer's head.
+    def open(
+        self, outgoing: Outgoing, sent: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Call]:
+        """Send a request and wait for the answer's head; `sent` is called when it is being
+        written, from when on the upstream may bill it.
 
         Raises UpstreamFailed or UpstreamTimeout.
         """

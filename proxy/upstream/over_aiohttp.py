@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 
 from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed, UpstreamTimeout
@@ -23,6 +24,22 @@ _OWN_HEADERS: Final = {
 #: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
 #: what aiohttp's reader raises where the connection is closed and nobody told it why.
 _FAULTS: Final = (aiohttp.ClientError, OSError, RuntimeError)
+
+
+class _Body(aiohttp.BytesPayload):
+    """A body that knows when it is written: once there is a connection for it."""
+
+    def __init__(self, value: bytes, sent: Callable[[], None]) -> None:
+        super().__init__(value)
+        self._sent = sent
+        self.sent = False
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        self.sent = True
+        self._sent()
+        await super().write_with_length(writer, content_length)
 
 
 class AiohttpTransport:
@@ -41,20 +58,22 @@ class AiohttpTransport:
         await self._session.close()
 
     @asynccontextmanager
-    async def open(self, outgoing: Outgoing) -> AsyncIterator[Call]:
-        timeouts = outgoing.timeouts
+    async def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> AsyncIterator[Call]:
+        timeouts, body = outgoing.timeouts, _Body(outgoing.body, sent)
         begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(begun + timeouts.first_byte):
                 response = await self._session.post(
                     outgoing.url,
-                    data=outgoing.body,
+                    data=body,
                     headers={**_OWN_HEADERS, **outgoing.headers},
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect),
+                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
                 )
         except _FAULTS as error:
-            raise _translated(error) from error
+            failure = _translated(error)
+            failure.billed = failure.billed and body.sent
+            raise failure from error
         self._watch(response)
         try:
             yield _AiohttpCall(response, timeouts, begun)
@@ -162,7 +181,7 @@ class _AiohttpCall:
         return data
 
 
-def _translated(error: Exception) -> GatewayError:
+def _translated(error: Exception) -> UpstreamFailed:
     """One of the client library's errors as ours, which tells no address."""
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
         return UpstreamTimeout("The upstream did not answer in time. Try again.")

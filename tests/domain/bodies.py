@@ -13,6 +13,7 @@ from proxy.domain.errors import BadRequest
 NOTHING: frozenset[str] = frozenset()
 
 IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+USER: dict[str, Any] = {"role": "user", "content": "Hello"}
 TEXT: dict[str, Any] = {"type": "text", "text": "What is in this image?"}
 VISION: dict[str, Any] = {
     "model": "gpt-4o",

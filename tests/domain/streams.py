@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from proxy.domain.meter import StreamMeter
-from proxy.domain.tokenizer import bytes_bound
+from proxy.domain.tokenizer import Tokenizer, bytes_bound
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 DONE = b"data: [DONE]\n\n"
@@ -39,9 +39,12 @@ def stream(*values: Any) -> bytes:
     return b"".join(map(event, values)) + DONE
 
 
+BYTES = Tokenizer(bytes_bound, bytes_bound, exact=True)
+
+
 def meter(**more: Any) -> StreamMeter:
     """A meter that counts one token a byte."""
-    return StreamMeter(bytes_bound, **{"usage_wanted": False, **more})
+    return StreamMeter(BYTES, **{"usage_wanted": False, **more})
 
 
 def through(metered: StreamMeter, pieces: Sequence[bytes]) -> bytes:
@@ -99,6 +102,7 @@ LIES: list[Any] = [
     {"prompt_tokens": [12], "completion_tokens": {}},
     {"prompt_tokens": 12, "completion_tokens": 10**30},
     {"prompt_tokens": 2**31, "completion_tokens": 3},
+    {"prompt_tokens": 0, "completion_tokens": 3},
 ]
 
 _TEXT = st.text(max_size=6) | st.sampled_from(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.domain.chat import MOST_PARTS, ImagePart, with_images
-from proxy.domain.parameters import CARRIERS
+from proxy.domain.vocabulary import CARRIERS
 from tests.domain.bodies import IMAGE, TEXT, VISION, asks, hello, parse, refused
 
 USER = {"role": "user", "content": "Hello"}
@@ -196,7 +196,7 @@ def test_all_but_a_changed_image_stays_the_clients_bytes() -> None:
     other = f'{{"role": "user", "content": "caf\\u00e9", "x": {odd}}}'
     mine = f'{{"role": "user", "content": [{image}, {{"type": "text", "text": "\\u00e9"}}]}}'
     body = f'{{"model": "m", "messages": [{other}, {mine}], "x": {odd}}}'.encode()
-    request = parse(body)
+    request = parse(body, frozenset(("x", "y")))
     after = with_images(request, (replace(request.images[0], url="https://b.example/é"),))
     changed = bytes(after.fields["messages"]).decode()
     assert changed.count(odd) == 3

@@ -14,7 +14,7 @@ from proxy.domain.chat import with_images
 from proxy.domain.errors import GatewayError
 from proxy.domain.estimate import cap_output, text_tokens
 from proxy.domain.routing import Target
-from proxy.domain.tokenizer import bytes_bound
+from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE
 from proxy.providers.openai import encode
 from tests.domain.bodies import VISION, parse, raw
@@ -62,7 +62,7 @@ def served(body: dict[str, Any]) -> dict[str, Any] | GatewayError:
     """What the provider would get, or the refusal."""
     try:
         capped = cap_output(parse(body), (), 4096)
-        assert text_tokens(capped, bytes_bound) > 0
+        assert text_tokens(capped, tokenizer_for("another")) > 0
         sent = encode(with_images(capped, capped.images), TARGET, "max_tokens")
     except GatewayError as error:
         return error

@@ -49,6 +49,22 @@ NOT_OBJECTS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        (b"\\ud83dx", b"\\ud83d"),
+        (b"x\\uDE00", b"\\uDE00"),
+        (b"\\ud83d\\ude00\\ud83d", b"\\ud83d"),
+        (b"\\\\ude00 \\ud83d\\n", b"\\ud83d"),
+    ],
+)
+def test_half_a_surrogate_pair_is_told(text: bytes, half: bytes) -> None:
+    """A text that was cut within a character is told as that, with its place."""
+    body = b'{"a":["' + text + b'"]}'
+    message = refused(body).message
+    assert f"'{half.decode()}' at byte {body.rindex(half)} " in message
+
+
 @pytest.mark.parametrize("body", NOT_OBJECTS, ids=range(len(NOT_OBJECTS)))
 def test_what_is_not_one_object_is_refused(body: bytes) -> None:
     """Anything but one well-formed JSON object in UTF-8 is a 400."""

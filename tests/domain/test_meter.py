@@ -202,10 +202,49 @@ def test_the_phases() -> None:
     assert other.outcome() == Outcome(Phase.REFUSED, None, 0)
 
 
+ERROR = event({"error": {"message": "overloaded"}})
+ROLE = event(chunk(""))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "phase"),
+    [
+        ([ERROR], Phase.REFUSED),
+        ([ERROR, DONE], Phase.REFUSED),
+        ([b": ping\n\n", ERROR], Phase.REFUSED),
+        ([ROLE, ERROR], Phase.REFUSED),
+        ([event(chunk("Hi")), ERROR], Phase.STREAMING),
+        ([ERROR, event(chunk("Hi"))], Phase.STREAMING),
+        ([event(usage_chunk()), ERROR], Phase.STREAMING),
+        ([event(usage_chunk(error={"message": "x"}))], Phase.STREAMING),
+        ([b": ping\n\n"], Phase.CALLED),
+        ([b": ping\n\n", b"event: x\nid: 7\n\ndata:\n\n", event(chunk("Hi"))[:-1]], Phase.CALLED),
+        ([b": ping\n\n", ROLE], Phase.STREAMING),
+    ],
+)
+def test_when_an_answer_begins(pieces: list[bytes], phase: Phase) -> None:
+    """Comments are no first byte, and an error before any text is refused, not an answer."""
+    metered, whole = meter(hidden_output=True), meter(hidden_output=True)
+    metered.called()
+    whole.called()
+    assert b"".join(map(metered.feed, pieces)) == whole.feed(b"".join(pieces))
+    assert metered.outcome().phase is whole.outcome().phase is phase
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_failure_is_refunded_until_the_answer_begins(begun: bool) -> None:
+    """An upstream that fails after comments has refused; after its first data it has not."""
+    metered = meter()
+    metered.called()
+    metered.feed(ROLE if begun else b": ping\n\n")
+    metered.refused()
+    assert metered.outcome().phase is (Phase.STREAMING if begun else Phase.REFUSED)
+
+
 def test_an_answer_without_text_or_usage_takes_the_reserve() -> None:
     """A whole answer that tells neither text nor usage hides what it cost."""
     empty = meter()
-    assert empty.whole(b'{"id":"x","choices":[]}')
+    assert empty.whole(b'{"id":"x","choices":[{"message":{"content":""}}]}')
     assert empty.outcome().hidden
     told = meter()
     assert told.whole(b'{"choices":[{"message":{"content":"Hi"}}]}')

@@ -10,14 +10,9 @@ import pytest
 
 from proxy.domain import meter as module
 from proxy.domain.meter import StreamMeter
-from proxy.domain.tokenizer import tokenizer_for
+from proxy.domain.tokenizer import Tokenizer, tokenizer_for
 from proxy.domain.usage import Outcome, Phase, Usage
-from tests.domain.streams import (
-    USAGE,
-    chunk,
-    event,
-    meter,
-)
+from tests.domain.streams import DONE, USAGE, chunk, event, meter, usage_chunk
 
 
 def test_what_comes_after_the_usage_is_counted() -> None:
@@ -72,7 +67,7 @@ def test_choices_do_not_run_together() -> None:
         seen.append(list(texts))
         return len(texts)
 
-    metered = StreamMeter(count, usage_wanted=False)
+    metered = StreamMeter(Tokenizer(count, count, exact=True), usage_wanted=False)
     for text in ("a", "b"):
         for index in (0, 1):
             metered.feed(event(chunk(text, index=index)))
@@ -88,7 +83,7 @@ def test_a_text_in_parts_is_counted_in_order() -> None:
         seen.extend(texts)
         return 0
 
-    metered = StreamMeter(count, usage_wanted=False)
+    metered = StreamMeter(Tokenizer(count, count, exact=True), usage_wanted=False)
     parts = [{"type": "text", "text": "a", "more": {"x": "b", "y": ["c"]}}, "d"]
     metered.feed(event({"choices": [{"delta": {"content": parts}}]}))
     metered.outcome()
@@ -100,7 +95,7 @@ def test_pieces_of_a_word_are_counted_joined() -> None:
     metered = StreamMeter(tokenizer_for("gpt-4o"), usage_wanted=False)
     for piece in "internationalization":
         metered.feed(event(chunk(piece)))
-    assert metered.outcome().delivered == tokenizer_for("gpt-4o")(["internationalization"])
+    assert metered.outcome().delivered == tokenizer_for("gpt-4o").guess(["internationalization"])
 
 
 @pytest.mark.parametrize("tail", [b"", b"x"], ids=["whole events", "split events"])
@@ -113,7 +108,7 @@ def test_long_streams_are_counted_in_batches(tail: bytes, monkeypatch: pytest.Mo
         return counted[-1]
 
     monkeypatch.setattr(module, "_BATCH", 1000)
-    metered = StreamMeter(count, usage_wanted=False)
+    metered = StreamMeter(Tokenizer(count, count, exact=True), usage_wanted=False)
     data = event(chunk("y" * 50))
     metered.feed(tail)
     for _ in range(100):
@@ -162,4 +157,105 @@ def test_what_is_no_answer(body: bytes) -> None:
     metered = meter()
     metered.called()
     assert not metered.whole(body)
-    assert metered.outcome().phase is Phase.STREAMING
+    assert not metered.complete
+    assert metered.outcome().phase is Phase.CALLED
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"error": {"message": "no provider", "code": 502}},
+        {"error": "x", "choices": [{"message": {"content": "Hi"}}]},
+        {"choices": []},
+        {"choices": None},
+        {"choices": {"message": {}}},
+    ],
+)
+def test_an_error_is_no_answer(answer: Any) -> None:
+    """What holds an error or no choices is no answer, and refunded unless it tells its usage."""
+    metered, told = meter(), meter()
+    for each, body in ((metered, answer), (told, {**answer, "usage": USAGE})):
+        each.called()
+        assert not each.whole(json.dumps(body).encode())
+        each.refused()
+    assert metered.outcome() == Outcome(Phase.REFUSED, None, 0)
+    assert told.outcome() == Outcome(Phase.CALLED, Usage(12, 3), 0)
+
+
+ZERO = {"prompt_tokens": 12, "completion_tokens": 0}
+
+
+def test_a_usage_without_output_does_not_make_text_free() -> None:
+    """Where text came, a usage without any output stands for the input alone, in a stream and
+    out of one.
+    """
+    metered, whole = meter(), meter()
+    for text in ("abc", "de"):
+        metered.feed(event(chunk(text, usage=ZERO)))
+    assert metered.outcome() == Outcome(Phase.STREAMING, Usage(12, 0), 5)
+    body = {"choices": [{"message": {"content": "Hello"}}], "usage": ZERO}
+    assert whole.whole(json.dumps(body).encode())
+    assert whole.outcome() == Outcome(Phase.COMPLETE, Usage(12, 0), 5)
+
+
+def test_the_last_usage_with_output_stands() -> None:
+    """A usage without output displaces none that has some."""
+    metered = meter()
+    metered.feed(event(chunk("abc", usage=USAGE)) + event(chunk("de", usage=ZERO)))
+    assert metered.outcome() == Outcome(Phase.STREAMING, Usage(12, 3), 2)
+
+
+def test_usage_above_the_most_is_not_believed() -> None:
+    """A usage that cannot be real is none, in a stream and out of one: our own count stands."""
+    huge = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 2**31 - 1}
+    metered, whole = meter(most=Usage(1000, 500)), meter(most=Usage(1000, 500))
+    metered.feed(event(chunk("abc")) + event(usage_chunk(huge)) + DONE)
+    assert metered.outcome() == Outcome(Phase.COMPLETE, None, 3)
+    whole.whole(json.dumps({"choices": [{"message": {"content": "Hi"}}], "usage": huge}).encode())
+    assert whole.outcome() == Outcome(Phase.COMPLETE, None, 2)
+
+
+def raw_chunk(inside: str) -> bytes:
+    return b'data: {"choices":[{"index":0,' + inside.encode() + b"}]}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "count"),
+    [
+        (
+            [
+                raw_chunk(r'"delta":{"content":"ab\ud83d"}'),
+                raw_chunk(r'"delta":{"content":"\ude00c"}'),
+            ],
+            7,
+        ),
+        ([raw_chunk(r'"delta":{"content":"ab\ud83d"}')], 5),
+        ([raw_chunk(r'"delta":{"content":"ab\ude00"}')], 5),
+        ([raw_chunk('"delta":{"content":"abc"},"logprobs":{"x":NaN}')], 3),
+        ([raw_chunk('"delta":{"content":"a\tb"}')], 3),
+        ([b'data: {"choices":[{"delta":{"content":"ab\xff"}}]}\n\n'], 5),
+        ([raw_chunk('"text":"abc"'), raw_chunk('"text":"de"')], 5),
+        ([raw_chunk('"message":{"role":"assistant","content":"abc"}')], 3),
+        ([raw_chunk('"delta":{"content":"abc"},"text":"abc"')], 3),
+        ([raw_chunk('"delta":{"role":"assistant","content":""}'), raw_chunk('"text":"abc"')], 3),
+        ([raw_chunk('"delta":{"content":"abc"}'), raw_chunk('"message":{"content":"abc"}')], 3),
+    ],
+)
+def test_text_in_odd_shapes_is_counted(chunks: list[bytes], count: int) -> None:
+    """Text is counted where JSON is broken in ways that clients read over, and where a server
+    has it under another name; once where it has it twice.
+    """
+    metered = meter()
+    for each in chunks:
+        assert metered.feed(each) == each
+    assert metered.outcome().delivered == count
+
+
+def test_a_guess_is_told_as_one() -> None:
+    """Text of an unknown vocabulary is guessed, not bounded, and the outcome tells so."""
+    metered = StreamMeter(tokenizer_for("llama-3"), usage_wanted=False)
+    metered.feed(event(chunk("the quick brown fox jumps over " * 40)))
+    outcome = metered.outcome()
+    assert outcome.delivered == 241
+    assert not outcome.exact

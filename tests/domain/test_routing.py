@@ -6,7 +6,7 @@ import pytest
 
 from proxy.domain.errors import ModelNotFound
 from proxy.domain.routing import Model, Target, choose_target, find_model
-from proxy.domain.tokenizer import bytes_bound
+from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE, Price
 
 
@@ -15,7 +15,7 @@ def target(name: str, weight: float = 1, priority: int = 1, price: Price = FREE)
 
 
 def model(*targets: Target, name: str = "gpt-4o") -> Model:
-    return Model(name, targets, 100, "max_tokens", True, False, bytes_bound, lambda part: 1)
+    return Model(name, targets, 100, "max_tokens", True, False, tokenizer_for(""), lambda part: 1)
 
 
 @pytest.mark.parametrize(

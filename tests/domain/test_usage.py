@@ -23,6 +23,7 @@ from proxy.domain.usage import (
     Price,
     Usage,
     charge,
+    most_believed,
     read_usage,
 )
 from tests.domain.streams import LIES
@@ -107,15 +108,25 @@ def test_cost_is_exact_and_bounded(price: Price, usage: Usage) -> None:
         (Outcome(Phase.CALLED, None, 0), (1, 865, 0, 1, "estimated")),
         (Outcome(Phase.CALLED, None, 0, hidden=True), (1, 865, 500, 1, "estimated")),
         (Outcome(Phase.STREAMING, None, 20), (1, 865, 20, 1, "estimated")),
-        (Outcome(Phase.STREAMING, None, 501), (1, 865, 500, 1, "estimated")),
+        (Outcome(Phase.STREAMING, None, 501), (1, 865, 501, 1, "estimated")),
+        (Outcome(Phase.STREAMING, None, 501, exact=False), (1, 865, 500, 1, "estimated")),
+        (Outcome(Phase.STREAMING, None, 20, exact=False), (1, 865, 20, 1, "estimated")),
+        (Outcome(Phase.STREAMING, None, 501, hidden=True), (1, 865, 501, 1, "estimated")),
         (Outcome(Phase.STREAMING, None, 20, hidden=True), (1, 865, 500, 1, "estimated")),
         (Outcome(Phase.COMPLETE, None, 20, hidden=True), (1, 865, 500, 1, "estimated")),
         (Outcome(Phase.COMPLETE, Usage(870, 30), 0), (1, 870, 30, 1, "upstream")),
         (Outcome(Phase.COMPLETE, Usage(870, 30), 0, hidden=True), (1, 870, 30, 1, "upstream")),
         (Outcome(Phase.COMPLETE, Usage(870, 900), 0), (1, 870, 900, 1, "upstream")),
-        (Outcome(Phase.COMPLETE, Usage(870, 900), 9), (1, 870, 900, 1, "upstream")),
+        (Outcome(Phase.COMPLETE, Usage(870, 900), 9), (1, 870, 909, 1, "upstream")),
         (Outcome(Phase.STREAMING, Usage(870, 1), 9), (1, 870, 10, 1, "upstream")),
-        (Outcome(Phase.STREAMING, Usage(870, 1), 10**6), (1, 870, 500, 1, "upstream")),
+        (Outcome(Phase.STREAMING, Usage(870, 1), 10**6), (1, 870, 10**6 + 1, 1, "upstream")),
+        (Outcome(Phase.STREAMING, Usage(870, 1), 999, exact=False), (1, 870, 500, 1, "upstream")),
+        (Outcome(Phase.STREAMING, Usage(870, 0), 9), (1, 870, 9, 1, "estimated")),
+        (Outcome(Phase.COMPLETE, Usage(870, 0), 9), (1, 870, 9, 1, "estimated")),
+        (Outcome(Phase.STREAMING, Usage(870, 0), 9, hidden=True), (1, 870, 500, 1, "estimated")),
+        (Outcome(Phase.STREAMING, Usage(870, 0), 0, hidden=True), (1, 870, 500, 1, "estimated")),
+        (Outcome(Phase.COMPLETE, Usage(870, 0), 0, hidden=True), (1, 870, 0, 1, "upstream")),
+        (Outcome(Phase.CALLED, Usage(870, 0), 0, hidden=True), (1, 870, 0, 1, "upstream")),
         (Outcome(Phase.COMPLETE, Usage(0, 0), 0), (1, 0, 0, 1, "upstream")),
     ],
 )
@@ -163,6 +174,7 @@ OUTCOMES = st.builds(
     st.none() | usages(),
     st.integers(0, 10**7),
     st.booleans(),
+    st.booleans(),
 )
 
 
@@ -170,14 +182,14 @@ OUTCOMES = st.builds(
 def test_a_charge_is_never_negative(
     outcome: Outcome, price: Price, text: int, image: int, output: int
 ) -> None:
-    """No figure of a charge is negative, and without usage none is over the reserve."""
+    """No figure of a charge is negative, and without a usage a guess is not over the reserve."""
     reserved = Amounts(1, text + image, output, 1, price.worst(text + image, output))
     found = charge(Estimate(reserved, text, image, price), outcome)
     figures = [found.amounts.of(unit) for unit in UNITS]
     assert min(*figures, found.cached, found.image) >= 0
     assert found.image <= found.amounts.input
     assert found.cached <= found.amounts.input
-    if outcome.usage is None:
+    if outcome.usage is None and not outcome.exact:
         assert all(found.amounts.of(unit) <= reserved.of(unit) for unit in UNITS)
 
 
@@ -236,6 +248,24 @@ def test_the_most_that_is_believed() -> None:
     found = read_usage({"prompt_tokens": MOST_TOKENS, "completion_tokens": MOST_TOKENS})
     assert found == Usage(MOST_TOKENS, MOST_TOKENS)
     assert Price.from_usd(1000, 1000).cost(found) < 2**53
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "total", "believed"),
+    [
+        (865, 500, 1365, True),
+        (4 * 865 + 1_000_000, 4 * 500 + 100_000, 0, True),
+        (4 * 865 + 1_000_001, 1, 0, False),
+        (865, 4 * 500 + 100_001, 0, False),
+        (10, 5, 2**31 - 1, False),
+        (0, 5, 5, False),
+        (0, 0, 0, False),
+    ],
+)
+def test_what_can_be_real(prompt: int, completion: int, total: int, believed: bool) -> None:
+    """More than was reserved is believed, a multiple of it is not, and no prompt is empty."""
+    found = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    assert (read_usage(found, most_believed(RESERVED)) is not None) is believed
 
 
 def test_a_charge_is_a_value() -> None:

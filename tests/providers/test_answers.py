@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.domain.errors import UpstreamFailed, UpstreamRefused
-from proxy.providers.answers import refusal_of
+from proxy.providers.answers import failure_in, refusal_of
 
 FULL = {"message": "No.", "type": "invalid_request_error", "param": "messages", "code": None}
 
@@ -104,3 +104,29 @@ def test_what_is_between_us_and_the_provider(status: int, word: str) -> None:
     assert error.status == 502
     assert word in error.message
     assert "secret" not in json.dumps(error.envelope())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "holds no choices"),
+        (b"[1]", "holds no choices"),
+        (b'{"error": {}}', "holds no choices"),
+        (b'{"error": {"message": 5, "code": "x"}}', "holds no choices"),
+        (b'{"error": "just text"}', "with an error: just text"),
+        (b'{"error": {"message": "busy", "code": 502}}', "with an error: busy"),
+        (b'{"error": {"message": "sk-1 is wrong", "code": 401}}', "gateway's credentials"),
+        (b'{"error": {"message": "pay", "code": 402}}', "no credit"),
+    ],
+)
+def test_an_error_in_place_of_an_answer(body: bytes, message: str) -> None:
+    """An error of status 200 is a 502 with the upstream's words, but for those about our key."""
+    error = failure_in(body)
+    assert (error.status, error.type, error.billed) == (502, "server_error", False)
+    assert message in error.message
+    assert "sk-1" not in error.message
+
+
+def test_a_long_error_is_cut() -> None:
+    """An upstream's words are no book."""
+    assert len(failure_in(b'{"error": "' + b"x" * 10_000 + b'"}').message) < 1100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
 from proxy.domain.errors import AnswerTooLarge, Forbidden, UpstreamFailed, UpstreamTimeout
@@ -38,6 +39,10 @@ def outgoing(up: ScriptedUpstream, timeouts: Timeouts = PATIENT, **headers: str)
     return Outgoing(f"{up.url}/chat/completions", headers, b'{"a":1}', timeouts)
 
 
+def ignore() -> None:
+    pass
+
+
 async def read(call: Call) -> bytes:
     parts: list[bytes] = []
     await call.deliver(parts.append)
@@ -49,7 +54,7 @@ async def test_a_request_goes_out_as_it_was_made(
 ) -> None:
     """The body goes up byte for byte, with our headers, and no compression is asked for."""
     upstream.script(chat_json("Hi"))
-    async with transport.open(outgoing(upstream, authorization="Bearer x")) as call:
+    async with transport.open(outgoing(upstream, authorization="Bearer x"), ignore) as call:
         assert (call.status, call.headers["content-type"]) == (200, "application/json")
         await call.read(10_000)
     (sent,) = upstream.requests
@@ -68,7 +73,7 @@ async def test_no_environment_puts_a_proxy_between(
     monkeypatch.setenv("NO_PROXY", "")
     upstream.script(chat_json("Hi"))
     made = AiohttpTransport()
-    async with made.open(outgoing(upstream)) as call:
+    async with made.open(outgoing(upstream), ignore) as call:
         assert call.status == 200
     await made.close()
 
@@ -78,7 +83,7 @@ async def test_an_answer_that_is_too_large(
 ) -> None:
     """A body over the limit is a failure, and its connection is closed."""
     upstream.script([Head(), Send(b"x" * 11), HANG])
-    async with transport.open(outgoing(upstream)) as call:
+    async with transport.open(outgoing(upstream), ignore) as call:
         with pytest.raises(AnswerTooLarge, match="too large"):
             await call.read(10)
     await upstream.wait_closed(1)
@@ -104,13 +109,55 @@ async def test_each_deadline(
     upstream.script(steps)
 
     async def ask() -> None:
-        async with transport.open(outgoing(upstream, timeouts)) as call:
+        async with transport.open(outgoing(upstream, timeouts), ignore) as call:
             await call.first()
             await read(call)
 
     with pytest.raises(UpstreamTimeout):
         await ask()
     await upstream.wait_closed(1)
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "fault"),
+    [(Timeouts(0.05, 9, 9, 9), UpstreamFailed), (Timeouts(9, 0.05, 9, 9), UpstreamTimeout)],
+    ids=["connect", "first_byte"],
+)
+async def test_a_name_that_is_not_found_in_time(
+    transport: AiohttpTransport,
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+    timeouts: Timeouts,
+    fault: type[UpstreamFailed],
+) -> None:
+    """Until there is a connection nothing is sent, which is told, and bills nothing."""
+
+    async def resolve(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    connector = transport._session.connector
+    assert isinstance(connector, aiohttp.TCPConnector)
+    monkeypatch.setattr(connector._resolver, "resolve", resolve)
+    sent: list[bool] = []
+    asked = Outgoing("http://nobody.example/", {}, b"{}", timeouts)
+    with pytest.raises(UpstreamFailed) as caught:
+        async with transport.open(asked, lambda: sent.append(True)):
+            pass
+    assert (type(caught.value), caught.value.billed, sent) == (fault, False, [])
+
+
+async def test_what_was_sent_is_billed(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """Once the request is on its way, that is told once, and being late may be billed."""
+    upstream.script([HANG])
+    sent: list[bool] = []
+    with pytest.raises(UpstreamTimeout) as caught:
+        async with transport.open(
+            outgoing(upstream, Timeouts(2, 0.1, 2, 10)), lambda: sent.append(True)
+        ):
+            pass
+    assert (caught.value.billed, sent) == (True, [True])
 
 
 async def test_a_slow_reader_is_not_the_upstreams_fault(
@@ -120,7 +167,7 @@ async def test_a_slow_reader_is_not_the_upstreams_fault(
     more = asyncio.Event()
     upstream.script([Head(), Send(b"one"), Pause(more), Send(b"two"), End()])
     parts: list[bytes] = []
-    async with transport.open(outgoing(upstream, Timeouts(2, 2, 0.05, 10))) as call:
+    async with transport.open(outgoing(upstream, Timeouts(2, 2, 0.05, 10)), ignore) as call:
 
         def sink(data: bytes) -> None:
             parts.append(data)
@@ -144,7 +191,7 @@ async def test_a_call_that_was_paused_before_it_delivers(
     """A pause holds from the first piece on."""
     upstream.script([Head(), Send(b"one"), Send(b"two"), End()])
     parts: list[bytes] = []
-    async with transport.open(outgoing(upstream)) as call:
+    async with transport.open(outgoing(upstream), ignore) as call:
         parts.append(await call.first())
         call.pause()
         delivery = asyncio.create_task(call.deliver(parts.append))
@@ -163,7 +210,7 @@ async def test_an_abort_wakes_who_waits(
 ) -> None:
     """Aborting closes the connection, and what waits on the call raises the reason."""
     upstream.script([Head(), Send(b"one"), HANG])
-    async with transport.open(outgoing(upstream)) as call:
+    async with transport.open(outgoing(upstream), ignore) as call:
         await call.first()
         if paused:
             call.pause()
@@ -184,7 +231,7 @@ async def test_what_the_sink_raises_is_not_translated(
     def sink(data: bytes) -> None:
         raise ConnectionResetError("the client")
 
-    async with transport.open(outgoing(upstream)) as call:
+    async with transport.open(outgoing(upstream), ignore) as call:
         with pytest.raises(ConnectionResetError, match="the client"):
             await call.deliver(sink)
     await upstream.wait_closed(1)
@@ -198,7 +245,7 @@ async def test_broken_framing_ends_a_body_at_once(
     chunk, rubbish = b"3\r\none\r\n", b"zz\r\nrubbish"
     pieces = [Raw(chunk + rubbish)] if together else [Raw(chunk), Raw(rubbish)]
     upstream.script([Head(), *pieces, HANG])
-    async with asyncio.timeout(1), transport.open(outgoing(upstream)) as call:
+    async with asyncio.timeout(1), transport.open(outgoing(upstream), ignore) as call:
         with pytest.raises(UpstreamFailed):
             await read(call)
 
@@ -209,10 +256,10 @@ async def test_connections_are_watched_once(
     """A connection that serves many requests is remembered once, and forgotten with its end."""
     upstream.script(chat_json("Hi"))
     for _ in range(5):
-        async with transport.open(outgoing(upstream)) as call:
+        async with transport.open(outgoing(upstream), ignore) as call:
             await call.read(10_000)
     upstream.script([Head(), Send(b"x"), Close()])
-    async with transport.open(outgoing(upstream)) as call:
+    async with transport.open(outgoing(upstream), ignore) as call:
         with pytest.raises(UpstreamFailed):
             await read(call)
     assert upstream.connections == 1
@@ -226,7 +273,7 @@ async def test_cancelling_closes_the_connection(
     upstream.script([HANG])
 
     async def ask() -> None:
-        async with transport.open(outgoing(upstream)):
+        async with transport.open(outgoing(upstream), ignore):
             pass
 
     task = asyncio.create_task(ask())

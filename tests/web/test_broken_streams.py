@@ -12,7 +12,7 @@ import pytest
 from proxy.domain.errors import Unauthorized
 from proxy.domain.meter import StreamMeter
 from proxy.domain.sse import LARGEST_EVENT
-from tests.gateway import HELLO, Gateway, events, until
+from tests.gateway import HELLO, Gateway, events, open_gateway, until
 from tests.scripted import (
     Close,
     End,
@@ -102,6 +102,81 @@ async def test_an_error_event_of_the_upstreams_is_the_only_one(
     assert body.startswith(TWO + theirs)
     assert body.count(b'"error"') == 1
     assert (await gate.request_line())["ended"] == "upstream_failed"
+
+
+OVERLOADED = sse({"error": {"message": "overloaded", "type": "server_error"}})
+NO_ANSWER: dict[str, list[Step]] = {
+    "an error": [Send(OVERLOADED), End()],
+    "an error and the end mark": [Send(OVERLOADED + sse("[DONE]")), End()],
+    "an error after a comment": [Send(b": ping\n\n"), Send(OVERLOADED), Reset()],
+    "a comment and a reset": [Send(b": ping\n\n"), Reset()],
+    "a comment and an end": [Send(b": ping\n\n"), End()],
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWER)
+@pytest.mark.parametrize("model", ["gpt-4o", "o3"])
+async def test_a_failure_before_any_text_is_refunded(
+    store_url: str, upstream: ScriptedUpstream, model: str, name: str
+) -> None:
+    """A stream that holds an error, or comments alone, was no answer: its tokens are refunded."""
+    upstream.script([Head(), *NO_ANSWER[name]])
+    models = {"o3": {"targets": [{"provider": "openai"}], "price": {"input": 2, "output": 8}}}
+    async with open_gateway(store_url, upstream.url, models=models) as gate:
+        books = await open_books(gate)
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            async with books.post({**HELLO, "model": model}) as answer:
+                await answer.read()
+        assert (await gate.request_line())["ended"] == "upstream_failed"
+        await books.closed(requests=1, tokens=0)
+
+
+ODD_USAGES = {
+    "none of the prompt": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    "a total beyond belief": {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 2**31 - 1,
+    },
+}
+
+
+@pytest.mark.parametrize("name", ODD_USAGES)
+async def test_a_usage_that_cannot_be_real(
+    gate: Gateway, upstream: ScriptedUpstream, name: str
+) -> None:
+    """A usage that cannot be is not charged: our own count is, and is told as estimated."""
+    upstream.script(
+        [Head(), Send(TWO + sse({"choices": [], "usage": ODD_USAGES[name]}, "[DONE]")), End()]
+    )
+    books = await open_books(gate)
+    async with books.post() as answer:
+        assert events(await answer.read()) == [WORD, WORD, "[DONE]"]
+    line = await gate.request_line()
+    assert (line["source"], line["output_tokens"]) == ("estimated", 4)
+    await books.closed(requests=1, tokens=line["input_tokens"] + 4)
+
+
+@pytest.mark.parametrize(("effort", "output"), [("high", HELLO["max_tokens"]), ("none", 4)])
+async def test_a_request_that_thinks_hides_its_output(
+    gate: Gateway, upstream: ScriptedUpstream, effort: str, output: int
+) -> None:
+    """A request that switches thinking on, and shows no usage, costs the output it reserved."""
+    upstream.script([Head(), Send(TWO), Reset()])
+    books = await open_books(gate)
+    async with books.post({**HELLO, "reasoning_effort": effort}) as answer:
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            await answer.read()
+    assert (await gate.request_line())["output_tokens"] == output
+
+
+async def test_more_than_the_cap_is_recorded(gate: Gateway, upstream: ScriptedUpstream) -> None:
+    """An upstream that goes beyond the cap, and tells no usage, is charged as it delivered."""
+    upstream.script([Head(), Send(sse(*[WORD] * 40, "[DONE]")), End()])
+    books = await open_books(gate)
+    async with books.post() as answer:
+        await answer.read()
+    assert (await gate.request_line())["output_tokens"] == 80 > HELLO["max_tokens"]
 
 
 async def test_an_unfinished_error_event_is_replaced_by_ours(

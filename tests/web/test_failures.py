@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -188,6 +189,9 @@ async def test_another_shape_of_refusal_is_put_into_the_envelope(
     [
         (chat_stream(["Hi"]), FAILED),
         (json_reply(200, ["no object"]), FAILED),
+        (json_reply(200, {}), FAILED),
+        (json_reply(200, {"choices": []}), FAILED),
+        (json_reply(200, {"error": {"message": "Bad key, secret", "code": 401}}), FAILED),
         ([Head(200, (("Content-Type", "application/json"),)), Send(b'{"id":'), Close()], FAILED),
         ([Head(200, (("Content-Type", "application/json"),)), HANG], TIMED_OUT),
         ([HANG], TIMED_OUT),
@@ -207,6 +211,43 @@ async def test_a_whole_answer_that_fails(
     line = await gate.request_line()
     assert line["output_tokens"] == (WHOLE["max_tokens"] if expected is TIMED_OUT else 0)
     await books.closed(requests=1, tokens=line["input_tokens"] + line["output_tokens"])
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "o3"])
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 9, "completion_tokens": 4}])
+async def test_an_error_of_status_200(
+    store_url: str, upstream: ScriptedUpstream, model: str, usage: Any
+) -> None:
+    """An error in place of a whole answer is a 502 that tells it, and costs what its usage says."""
+    body = {"error": {"message": "No provider for sk-upstream-secret", "code": 502}}
+    upstream.script(json_reply(200, body if usage is None else {**body, "usage": usage}))
+    models = {"o3": {"targets": [{"provider": "openai"}], "price": {"input": 2, "output": 8}}}
+    async with open_gateway(store_url, upstream.url, models=models) as gate:
+        books = await open_books(gate)
+        error = await refused(books.post({**WHOLE, "model": model}), FAILED)
+        assert error["message"] == "The upstream answered with an error: No provider for ***"
+        await books.closed(requests=1, tokens=0 if usage is None else 13)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_name_that_is_not_found_in_time(
+    store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """A request that was never sent costs no tokens, however late it failed."""
+
+    answered = asyncio.Event()
+
+    async def resolve(*_: object, **__: object) -> list[Any]:
+        await answered.wait()
+        return []
+
+    monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", resolve)
+    timeouts = {"openai": {"timeouts": {"connect": "2s", "first_byte": "100ms"}}}
+    async with open_gateway(store_url, "http://nobody.example", providers=timeouts) as gate:
+        books = await open_books(gate)
+        await refused(books.post({**HELLO, "stream": stream}), TIMED_OUT)
+        answered.set()
+        await books.closed(requests=1, tokens=0)
 
 
 async def test_an_upstreams_words_do_not_tell_its_key(
