@@ -6,9 +6,8 @@ from argparse import SUPPRESS
 from typing import Final
 
 from proxy import __version__
-from proxy.cli import values
-from proxy.cli.parser import Commands, Parser, command, group, repeated
-from proxy.cli.values import option
+from proxy.cli.parser import Commands, Parser, command, group, option, repeated
+from proxy.manage import values
 
 _START: Final = """\
 to look around:   visiongate demo
@@ -24,6 +23,9 @@ _LIMIT_HELP: Final = (
     "replaces the limit of the same unit, window and model; may be repeated"
 )
 _REMOVE_LIMIT_HELP: Final = "a limit of its own, without the amount, such as 'usd/month'"
+_ROTATE: Final = """\
+visiongate key rotate ci --overlap 7d
+visiongate key rotate ci --team vision --overlap 0"""
 _EXPIRES_HELP: Final = "a span (90d), a day (2027-01-31: from its first moment, UTC) or never"
 
 
@@ -36,7 +38,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"visiongate {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (_serving, _teams, _keys, _usage, _transfer):
+    for family in (_serving, _teams, _keys, _usage, _audit, _transfer):
         family(commands)
     return parser
 
@@ -100,15 +102,7 @@ def _team_changes(team: Commands) -> None:
     repeated(change, "--remove-limit", values.slot, _REMOVE_LIMIT_HELP)
     repeated(change, "--label", values.label, "NAME=VALUE")
     repeated(change, "--remove-label", str, "NAME")
-    grant = command(
-        team,
-        "grant",
-        "teams:grant",
-        "give a team more, in the current window of one of its limits only",
-        "visiongate team grant vision '20 usd/month'",
-    )
-    grant.add_argument("name", metavar="NAME")
-    grant.add_argument("amount", type=option(values.limit), metavar="AMOUNT")
+    _team_grant(team)
     delete = command(
         team,
         "delete",
@@ -118,6 +112,28 @@ def _team_changes(team: Commands) -> None:
     )
     delete.add_argument("name", metavar="NAME")
     delete.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _team_grant(team: Commands) -> None:
+    grant = command(
+        team,
+        "grant",
+        "teams:grant",
+        "give a team more of one of its limits, once",
+        "visiongate team grant vision '20 usd' --until 2026-12-31\n"
+        "visiongate team grant vision '500k tokens/day'",
+        more="The limit itself stays as it is. What is used beyond it comes off the grant, which "
+        "ends with the window that is now, or at --until: where that is later, what is left goes "
+        "on in the next window. An amount without a window adds to the only limit of its unit.",
+    )
+    grant.add_argument("name", metavar="NAME")
+    grant.add_argument("amount", type=option(values.limit), metavar="AMOUNT")
+    grant.add_argument(
+        "--until",
+        type=option(values.until),
+        metavar="WHEN",
+        help="a span (14d), a day (2026-12-31: until its first moment, UTC) or a time",
+    )
 
 
 def _keys(commands: Commands) -> None:
@@ -142,9 +158,7 @@ def _keys(commands: Commands) -> None:
         action="store_true",
         help="every limit that binds it, where that comes from, and what is used of it",
     )
-    rotate = _key_command(
-        key, "rotate", "give a key a new secret", "visiongate key rotate ci --overlap 0"
-    )
+    rotate = _key_command(key, "rotate", "give a key a new secret", _ROTATE)
     rotate.add_argument(
         "--overlap",
         type=option(values.duration),
@@ -232,6 +246,26 @@ def _usage(commands: Commands) -> None:
     )
 
 
+def _audit(commands: Commands) -> None:
+    audit = command(
+        commands,
+        "audit",
+        "audit:show",
+        "who changed which team or key, when, and from what to what",
+        "visiongate audit --since 30d --team vision\n"
+        "VISIONGATE_ACTOR=deploy-17 visiongate team pause vision",
+        more="The newest line comes last. Who: $VISIONGATE_ACTOR, else the user and the host. "
+        "A line is written before its change: the last one may tell of one that failed.",
+    )
+    audit.add_argument(
+        "--since",
+        type=option(values.since),
+        metavar="WHEN",
+        help="a span (24h), a day (2026-11-01) or a time (default: 7d)",
+    )
+    audit.add_argument("--team", help="only this team's and its keys'")
+
+
 def _transfer(commands: Commands) -> None:
     export = command(
         commands,
@@ -248,7 +282,7 @@ def _transfer(commands: Commands) -> None:
         "import",
         "transfer:restore",
         "make teams and keys what a file says",
-        "visiongate import teams.yaml --dry-run",
+        "visiongate import teams.yaml --dry-run\nvisiongate import teams.yaml",
         more="What the file does not say stays as it is; nothing is deleted. Twice is as good as "
         "once.",
     )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
-import time
 from argparse import Namespace
 from getpass import getpass
-from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.cli import limits
 from proxy.cli.faults import Failure, WrongUsage
 from proxy.cli.output import note, say, show_fields, show_json, show_table
 from proxy.cli.session import Session, in_session, waiting_for_input
 from proxy.cli.teams import LIMIT_COLUMNS
 from proxy.domain.identity import KeyRecord
-from proxy.domain.keys import PREFIX, find_keys
-from proxy.domain.limits import merge
-from proxy.store.directory import FoundKey, NewKey
-from proxy.store.shapes import key_shape, key_status, when
+from proxy.domain.keys import PREFIX
+from proxy.manage.checks import changed_limits
+from proxy.manage.desk import new_key_shape
+from proxy.manage.findings import find_owners
+from proxy.store.directory import NewKey
+from proxy.store.shapes import key_shape, when
 
 _ADVICE = """\
 It is not shown again. To use it:
@@ -28,15 +27,7 @@ It is not shown again. To use it:
 
 @in_session
 async def create(args: Namespace, s: Session) -> None:
-    limits.check_plan(s.config, args.plan)
-    limits.check_limits(s.config, args.limit)
-    made = await s.directory.create_key(
-        args.team,
-        args.name,
-        plan=args.plan,
-        limits=merge((), tuple(args.limit)),
-        expires_at=args.expires,
-    )
+    made = await s.desk.create_key(args.team, args.name, args.plan, args.limit, args.expires)
     _reveal(args, s, made, f"key '{made.record.name}' of the team '{made.record.team}' made")
 
 
@@ -54,16 +45,13 @@ async def list_keys(args: Namespace, s: Session) -> None:
 
 @in_session
 async def show(args: Namespace, s: Session) -> None:
-    key = await s.directory.key(args.key, args.team)
-    secrets = [{"ends_in": x.hint, "expires_at": when(x.expires_at)} for x in key.secrets]
-    bounds = await limits.key_limits(s, key) if args.effective else []
+    key = await s.desk.key_detail(args.key, args.team, args.effective)
     if args.json:
-        effective = {"effective": bounds} if args.effective else {}
-        show_json({**key_shape(key), "secrets": secrets, **effective})
+        show_json(key)
         return
-    ends = [f"{PREFIX}…{x['ends_in']}" for x in secrets]
-    show_fields({**key_shape(key), "secrets": ends})
-    if args.effective:
+    bounds = key.pop("effective", None)
+    show_fields({**key, "secrets": [f"{PREFIX}…{x['ends_in']}" for x in key["secrets"]]})
+    if bounds is not None:
         say("")
         show_table(LIMIT_COLUMNS, bounds, empty="no limits bind it")
 
@@ -75,23 +63,19 @@ async def change(args: Namespace, s: Session) -> None:
         raise WrongUsage("say what to change: --name, --plan, --limit, --expires, --pause, ...")
     if args.plan and args.remove_plan:
         raise WrongUsage("--plan and --remove-plan contradict each other")
-    limits.check_plan(s.config, args.plan)
-    limits.check_limits(s.config, args.limit)
 
     def changed(key: KeyRecord) -> KeyRecord:
-        _refuse_revoked(key)
         whose = f"key '{key.name}'"
         return replace(
             key,
             name=args.name or key.name,
             plan=None if args.remove_plan else args.plan or key.plan,
-            limits=limits.changed_limits(key.limits, args.limit, args.remove_limit, whose),
+            limits=changed_limits(key.limits, args.limit, args.remove_limit, whose),
             expires_at=getattr(args, "expires", key.expires_at),
             status=args.status or key.status,
         )
 
-    key = await s.directory.key(args.key, args.team)
-    _done(args, await s.directory.change_key(key.team, key.id, changed), "changed")
+    _done(args, await s.desk.change_key(args.key, args.team, changed), "changed")
 
 
 @in_session
@@ -105,16 +89,13 @@ async def rotate(args: Namespace, s: Session) -> None:
 
 @in_session
 async def revoke(args: Namespace, s: Session) -> None:
-    key = await s.directory.key(args.key, args.team)
-    key = await s.directory.change_key(key.team, key.id, lambda k: replace(k, status="revoked"))
+    key = await s.desk.revoke(args.key, args.team)
     _done(args, key, "revoked: it has stopped for good")
 
 
 @in_session
 async def find(args: Namespace, s: Session) -> None:
-    secrets = list(dict.fromkeys(find_keys(_leaked_text(args))))
-    found = {secret: await s.directory.find_key(secret) for secret in secrets}
-    rows = [_finding(secret, owner) for secret, owner in found.items()]
+    rows = await find_owners(s.directory, _leaked_text(args))
     if args.json:
         show_json(rows)
         return
@@ -139,42 +120,9 @@ def _leaked_text(args: Namespace) -> str:
             raise Failure("there was no text") from None
 
 
-def _finding(secret: str, found: FoundKey | None) -> dict[str, Any]:
-    status = _standing(found, time.time())
-    return {
-        "key": f"{PREFIX}…{secret[-4:]}",
-        "status": status,
-        "live": status == "active",
-        "id": found.record.id if found else None,
-        "team": found.record.team if found else None,
-        "name": found.record.name if found else None,
-    }
-
-
-def _standing(found: FoundKey | None, now: float) -> str:
-    """active, or why the gateway refuses it: for good rather than for now."""
-    if found is None:
-        return "unknown"
-    team, key, secret = found.team, found.record, found.secret
-    if key.status == "revoked" or team.status == "deleted":
-        return "revoked"
-    if secret is None or (secret.expires_at is not None and now >= secret.expires_at):
-        return "replaced"
-    return "paused" if team.status == "paused" else key_status(key, now)
-
-
-def _refuse_revoked(key: KeyRecord) -> None:
-    if key.status == "revoked":
-        raise Failure(
-            f"the key '{key.name}' was revoked, which is for good; make another: "
-            f"visiongate key create --team {key.team} --name NAME"
-        )
-
-
 def _reveal(args: Namespace, s: Session, made: NewKey, said: str) -> None:
     if args.json:
-        shape = key_shape(made.record)
-        show_json({"id": shape.pop("id"), "key": made.secret, **shape})
+        show_json(new_key_shape(made))
         return
     note(f"{said}:")
     say(made.secret)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from proxy.cli.values import option
+T = TypeVar("T")
 
 Commands = Any  # what add_subparsers returns; argparse keeps its type to itself
 
@@ -57,6 +57,18 @@ def group(commands: Commands, name: str, help: str) -> Commands:
     """Add a family of commands."""
     parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def option(read: Callable[[str], T]) -> Callable[[str], T]:
+    """A reader as argparse takes it, with its own message."""
+
+    def read_option(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from error
+
+    return read_option
 
 
 def repeated(parser: Parser, name: str, read: Callable[[str], Any], help: str) -> None:

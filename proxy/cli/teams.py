@@ -8,24 +8,29 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.cli import limits
 from proxy.cli.faults import Failure, WrongUsage
 from proxy.cli.output import say, show_fields, show_json, show_table
 from proxy.cli.session import Session, in_session, waiting_for_input
 from proxy.domain.identity import TeamRecord
-from proxy.domain.limits import merge
-from proxy.store.shapes import key_shape, team_shape
+from proxy.manage.checks import Unfit, changed_limits
+from proxy.store.shapes import grant_text, team_shape
 
-LIMIT_COLUMNS = ("limit", "of", "from", "amount", "used", "reserved", "remaining", "resets_at")
+LIMIT_COLUMNS = (
+    "limit",
+    "of",
+    "from",
+    "amount",
+    "granted",
+    "used",
+    "reserved",
+    "remaining",
+    "resets_at",
+)
 
 
 @in_session
 async def create(args: Namespace, s: Session) -> None:
-    limits.check_plan(s.config, args.plan)
-    limits.check_limits(s.config, args.limit)
-    team = await s.directory.create_team(
-        args.name, plan=args.plan, limits=merge((), tuple(args.limit)), labels=dict(args.label)
-    )
+    team = await s.desk.create_team(args.name, args.plan, args.limit, dict(args.label))
     hint = f"give it a key: visiongate key create --team {team.name} --name NAME"
     _done(args, team, f"made; {hint}")
 
@@ -36,19 +41,18 @@ async def list_teams(args: Namespace, s: Session) -> None:
     if args.json:
         show_json(rows)
         return
-    columns = ("name", "plan", "status", "limits", "labels", "created_at")
+    columns = ("name", "plan", "status", "limits", "grants", "labels", "created_at")
     show_table(columns, rows, empty="no teams yet; make one: visiongate team create NAME")
 
 
 @in_session
 async def show(args: Namespace, s: Session) -> None:
-    team = await s.directory.team(args.name)
-    bounds = await limits.team_limits(s, team)
-    keys = [key_shape(key) for key in await s.directory.keys(team.name)]
+    team = await s.desk.team_detail(args.name)
     if args.json:
-        show_json({**team_shape(team), "effective": bounds, "keys": keys})
+        show_json(team)
         return
-    show_fields(team_shape(team))
+    bounds, keys = team.pop("effective"), team.pop("keys")
+    show_fields(team)
     say("")
     show_table(LIMIT_COLUMNS, bounds, empty="no limits")
     say("")
@@ -60,19 +64,17 @@ async def show(args: Namespace, s: Session) -> None:
 async def change(args: Namespace, s: Session) -> None:
     if not (args.plan or args.limit or args.remove_limit or args.label or args.remove_label):
         raise WrongUsage("say what to change: --plan, --limit, --remove-limit, --label, ...")
-    limits.check_plan(s.config, args.plan)
-    limits.check_limits(s.config, args.limit)
 
     def changed(team: TeamRecord) -> TeamRecord:
         whose = f"team '{team.name}'"
         return replace(
             team,
             plan=args.plan or team.plan,
-            limits=limits.changed_limits(team.limits, args.limit, args.remove_limit, whose),
+            limits=changed_limits(team.limits, args.limit, args.remove_limit, whose),
             labels=_labels(team, args),
         )
 
-    _done(args, await s.directory.change_team(args.name, changed), "changed")
+    _done(args, await s.desk.change_team(args.name, changed), "changed")
 
 
 def _labels(team: TeamRecord, args: Namespace) -> dict[str, str]:
@@ -80,7 +82,7 @@ def _labels(team: TeamRecord, args: Namespace) -> dict[str, str]:
     for name in args.remove_label:
         if name not in labels:
             known = ", ".join(labels) or "none"
-            raise WrongUsage(f"the team '{team.name}' has no label {name!r}; its labels: {known}")
+            raise Unfit(f"the team '{team.name}' has no label {name!r}; its labels: {known}")
         del labels[name]
     return labels | dict(args.label)
 
@@ -102,26 +104,9 @@ async def _set_status(args: Namespace, s: Session, status: str, said: str) -> No
 
 @in_session
 async def grant(args: Namespace, s: Session) -> None:
-    extra = args.amount
-    if extra.window == "minute" or extra.unit == "concurrent":
-        raise WrongUsage(
-            f"nothing can be added to {extra.unit} of one window only where it has no windows; "
-            f"change the limit: visiongate team set {args.name} --limit '{extra}'"
-        )
-    team = await s.directory.team(args.name)
-    limits.check_plan(s.config, team.plan, f"team '{team.name}'")
-    effective = merge(s.config.plans[team.plan].limits, team.limits)
-    if all(limit.slot != extra.slot for limit in effective):
-        known = ", ".join(map(str, effective)) or "none"
-        raise Failure(
-            f"the team '{team.name}' has no limit that '{extra}' could be added to; "
-            f"its limits: {known}"
-        )
-    team = await s.directory.grant_team(args.name, extra)
-    bounds = await limits.team_limits(s, team)
-    bound = next(b for b in bounds if (b["unit"], b["window"], b["model"]) == extra.slot)
-    until = f" until {bound['resets_at']}" if bound["resets_at"] else ""
-    _done(args, team, f"granted {extra}{until}", effective=bounds)
+    team = await s.desk.grant(args.name, args.amount, args.until)
+    bounds = await s.desk.team_limits(team)
+    _done(args, team, f"granted {grant_text(team.grants[-1])}", effective=bounds)
 
 
 @in_session

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from proxy.domain.identity import Grant, KeyRecord, Secret, TeamRecord
+from proxy.domain.identity import KeyRecord, Secret, TeamRecord
 from proxy.domain.keys import ALPHABET, RANDOM_LENGTH, digest, digests, make_key
 from proxy.domain.limits import Limit
-from proxy.domain.quota import stamp_of
+from proxy.store.audit import GATEWAY, Audit, Told
+from proxy.store.changes import BadName, Changes, Conflict, NotKnown, check_name
+from proxy.store.changes import DirectoryError as DirectoryError  # its users find it here
 from proxy.store.client import Store
-from proxy.store.records import NameTaken, Records
+from proxy.store.records import Records
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
 _TRIES: Final = 100  # of all who change one team at once, one gets through each time
 _HINT: Final = 4
+AT_ONCE: Final = 250  # keys in one transaction
 _MARK: Final = 16
-
-
-class DirectoryError(Exception):
-    """What was asked cannot be done; the message is for the person who asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +45,26 @@ class FoundKey:
 
 
 class Directory:
-    """The teams and keys of a store. Every method may raise StoreUnavailable."""
+    """The teams and keys of a store. Every method may raise StoreUnavailable.
 
-    def __init__(self, store: Store, peppers: Sequence[str]) -> None:
+    Every change has its line in the audit, written for `actor`; `told` is told of it, too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        peppers: Sequence[str],
+        actor: str = GATEWAY,
+        told: Told | None = None,
+    ) -> None:
+        self._store = store
         self._records = Records(store)
         self._peppers = tuple(peppers)
+        self._changes = Changes(store, self._records, Audit(store, actor, told))
+
+    def acting(self, actor: str, told: Told | None = None) -> Directory:
+        """The same directory, whose changes are this actor's."""
+        return Directory(self._store, self._peppers, actor, told)
 
     @property
     def marks(self) -> list[str]:
@@ -76,16 +89,15 @@ class Directory:
     async def add_team(self, record: TeamRecord) -> None:
         """Raises DirectoryError for a bad name or one that is taken."""
         check_name(record.name, "team")
-        if not await self._records.write_team(record, b""):
+        if not await self._changes.team(None, record, b""):
             old = await self.find_team(record.name)
             gone = old is not None and old.status == "deleted"
             was = "was deleted, and its usage is kept" if gone else "exists"
-            raise DirectoryError(f"the team '{record.name}' {was}; choose another name")
-        await self._records.publish(record.name)
+            raise DirectoryError(f"the team '{record.name}' {was}; choose another name", "name")
 
     async def teams(self, *, deleted: bool = False) -> list[TeamRecord]:
         """All teams by name."""
-        found = [await self.find_team(name) for name in await self.team_names()]
+        found = await asyncio.gather(*map(self.find_team, await self.team_names()))
         return [t for t in found if t is not None and (deleted or t.status != "deleted")]
 
     async def team_names(self) -> list[str]:
@@ -108,26 +120,19 @@ class Directory:
         for _ in range(_TRIES):
             record, blob = await self._team(name)
             new = change(record)
-            if await self._records.write_team(new, blob):
-                await self._records.publish(name)
+            if new == record or await self._changes.team(record, new, blob):
                 return new
         raise _busy(f"team '{name}'")
 
     async def delete_team(self, name: str) -> None:
         """Its keys stop at once; its usage stays on record under its name."""
         await self.change_team(name, lambda r: msgspec.structs.replace(r, status="deleted"))
-        for key in await self.keys(name):
-            await self.change_key(
-                name, key.id, lambda r: msgspec.structs.replace(r, status="revoked")
-            )
-
-    async def grant_team(self, name: str, limit: Limit) -> TeamRecord:
-        """Add an amount to a limit's current window only, by the store's clock."""
-        now = await self._records.seconds()
-        grant = Grant(limit, stamp_of(limit.window, now * 1000))
-        return await self.change_team(
-            name, lambda r: msgspec.structs.replace(r, grants=_kept(r.grants, grant))
-        )
+        for _ in range(_TRIES):
+            live = [key for key in await self.keys(name) if key.status != "revoked"]
+            stopped = [(key, msgspec.structs.replace(key, status="revoked")) for key in live]
+            with contextlib.suppress(Conflict):  # a key was changed meanwhile: look again
+                return await self.change_keys(name, stopped)
+        raise _busy(f"team '{name}'")
 
     async def create_key(
         self,
@@ -139,6 +144,7 @@ class Directory:
         expires_at: int | None = None,
     ) -> NewKey:
         """Raises DirectoryError for an unknown team, a bad name or one that is in use."""
+        check_name(name, "key")
         await self.team(team)
         secret = _new_secret()
         record = KeyRecord(
@@ -157,9 +163,26 @@ class Directory:
     async def add_key(self, record: KeyRecord) -> None:
         """Raises DirectoryError for a bad name or one that is in use."""
         for _ in range(_TRIES):
-            if await self._write_key(record, None, b""):
+            if await self._changes.key(record, None, b""):
                 return
         raise _busy(f"team '{record.team}'")
+
+    async def change_keys(
+        self, team: str, changes: Sequence[tuple[KeyRecord | None, KeyRecord]]
+    ) -> None:
+        """Many keys of one team, each from what it was (None: new), a few hundred at once.
+
+        Raises DirectoryError where one is no longer what it was, or its name is in use; those
+        before it are made then.
+        """
+        for chunk in (changes[at : at + AT_ONCE] for at in range(0, len(changes), AT_ONCE)):
+            await self._changes.keys(team, chunk)
+
+    async def let_in(self, keys: Iterable[KeyRecord]) -> None:
+        """Let the secrets of keys lead to them, where they do not yet."""
+        several = list(keys)
+        for chunk in (several[at : at + AT_ONCE] for at in range(0, len(several), AT_ONCE)):
+            await self._changes.let_in(chunk)
 
     async def keys(self, team: str) -> list[KeyRecord]:
         """A team's keys by name, the revoked ones too."""
@@ -182,10 +205,10 @@ class Directory:
         found = found or [key for key in keys if key.name == name and key.status != "revoked"]
         if not found:
             of = f" of the team '{team}'" if team else ""
-            raise DirectoryError(f"there is no key '{name}'{of}; a revoked one goes by its id")
+            raise NotKnown(f"there is no key '{name}'{of}; a revoked one goes by its id", "key")
         if len(found) > 1:
             teams = ", ".join(sorted({key.team for key in found}))
-            raise DirectoryError(f"several teams have a key '{name}' ({teams}); add --team")
+            raise BadName(f"several teams have a key '{name}' ({teams}); name the team", "team")
         return found[0]
 
     async def change_key(
@@ -195,10 +218,10 @@ class Directory:
         for _ in range(_TRIES):
             found = await self._records.key(team, key_id)
             if found is None:
-                raise DirectoryError(f"there is no key '{key_id}'")
+                raise NotKnown(f"there is no key '{key_id}'", "key")
             old, blob = found
             new = change(old)
-            if await self._write_key(new, old, blob):
+            if new == old or await self._changes.key(new, old, blob):
                 return new
         raise _busy(f"key '{key_id}'")
 
@@ -212,7 +235,7 @@ class Directory:
 
         def change(record: KeyRecord) -> KeyRecord:
             if record.status == "revoked":
-                raise DirectoryError(f"the key '{record.name}' was revoked; make a new one")
+                raise DirectoryError(f"the key '{record.name}' was revoked; make a new one", "key")
             old = [
                 msgspec.structs.replace(s, expires_at=min(s.expires_at or ends, ends))
                 for s in record.secrets
@@ -241,45 +264,14 @@ class Directory:
         found = await self._records.team(name)
         if found is None:
             known = ", ".join(t.name for t in await self.teams()) or "none yet"
-            raise DirectoryError(f"there is no team '{name}'; teams: {known}")
+            raise NotKnown(f"there is no team '{name}'; teams: {known}", "team")
         if found[0].status == "deleted":
-            raise DirectoryError(f"the team '{name}' was deleted")
+            raise NotKnown(f"the team '{name}' was deleted", "team")
         return found
-
-    async def _write_key(self, new: KeyRecord, old: KeyRecord | None, blob: bytes) -> bool:
-        if old is not None and old.name == new.name:
-            done = await self._records.write_key(new, blob)
-        else:
-            check_name(new.name, "key")
-            try:
-                done = await self._records.write_named_key(new, blob)
-            except NameTaken:
-                raise DirectoryError(
-                    f"the team '{new.team}' has a key '{new.name}'; choose another name"
-                ) from None
-        if done:
-            await self._records.write_auth(new)
-            await self._records.publish(new.team)
-        return done
-
-
-def check_name(name: str, what: str) -> None:
-    """Raises DirectoryError for what cannot name a team or a key."""
-    if not _NAME.fullmatch(name):
-        raise DirectoryError(
-            f"{name!r} cannot be a {what}'s name: use up to 64 letters, digits, '.', '_' or '-', "
-            "with a letter or digit at both ends"
-        )
 
 
 def _busy(what: str) -> DirectoryError:
-    return DirectoryError(f"the {what} is being changed by others; try again")
-
-
-def _kept(grants: tuple[Grant, ...], new: Grant) -> tuple[Grant, ...]:
-    """Grants of windows long gone are dropped."""
-    same = [g for g in grants if g.limit.window != new.limit.window or g.stamp == new.stamp]
-    return (*same, new)
+    return Conflict(f"the {what} is being changed by others; try again")
 
 
 def _new_secret() -> str:

@@ -19,13 +19,13 @@ def empty(vg: Visiongate) -> None:
 
 
 def records(vg: Visiongate) -> dict[str, Any]:
-    """Everything that the store has, but for what the ledger counts."""
+    """Everything that the store has, but for what the ledger counts and the audit."""
     read = {"hash": "hgetall", "set": "smembers", "string": "get"}
     with vg.client() as client:
         return {
             name: getattr(client, read[client.type(name)])(name)
             for name in client.scan_iter("*")
-            if not name.endswith(":counters")
+            if not name.endswith((":counters", ":audit"))
         }
 
 

@@ -131,7 +131,7 @@ def test_name_in_two_teams(vg: Visiongate, team: str) -> None:
     vg.done("team", "create", "docs")
     vg.secret("docs", "ci")
     vg.secret(team, "ci")
-    assert "(docs, vision); add --team" in vg.refused(1, "key", "show", "ci")
+    assert "(docs, vision); name the team" in vg.refused(1, "key", "show", "ci")
     assert vg.json("key", "show", "ci", "--team", "docs")["team"] == "docs"
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_check(vg: Visiongate) -> None:
     """A right configuration before a store that answers is summed up."""
     vg.done("team", "create", "vision")
     found = vg.json("check")
-    store = found.pop("store")
+    store, warnings = found.pop("store"), found.pop("warnings")
     assert found == {
         "ok": True,
         "config": str(vg.config),
@@ -41,6 +42,19 @@ def test_check(vg: Visiongate) -> None:
     text = vg.done("check").out
     assert "is right, and the store answers" in text
     assert "gpt-4o, gpt-4o-mini" in text
+    (warning,) = warnings
+    assert warning.startswith("the store has no append-only file")
+    assert vg.done("check").err == f"warning: {warning}\n"
+
+
+def test_check_old_store(vg: Visiongate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is too old is no warning: nothing would work."""
+    monkeypatch.setattr("proxy.store.survey._OLDEST", (99, 0))
+    assert "its scripts need Redis 7.0 or newer" in vg.refused(1, "check")
+    result = vg("check", "--json")
+    assert (result.code, result.err) == (1, "")
+    assert result.json["store"]["reachable"] is True
+    assert "newer" in result.json["store"]["error"]
 
 
 def test_check_wrong_config(vg: Visiongate) -> None:
@@ -63,6 +77,31 @@ def test_check_store_away(vg: Visiongate, tmp_path: Path) -> None:
     assert (result.code, result.err) == (1, "")
     assert (result.json["ok"], result.json["store"]["reachable"]) == (False, False)
     assert result.json["models"] == ["gpt-4o", "gpt-4o-mini"]
+
+
+@pytest.fixture
+def user(vg: Visiongate) -> Iterator[None]:
+    """A user of the store, `gate` with the password `pw`, who may not list the teams."""
+    with vg.client() as client:
+        client.execute_command("ACL", "SETUSER", "gate", "on", ">pw", "~*", "+@all", "-smembers")
+        yield
+        client.execute_command("ACL", "DELUSER", "gate")
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [
+        ("pw", "User gate has no permissions to run the 'smembers' command"),
+        ("letmein", "invalid username-password pair or user is disabled"),
+    ],
+)
+def test_check_user(vg: Visiongate, password: str, words: str) -> None:
+    """A wrong password or a missing right is told to be one, and no password is repeated."""
+    write_config(vg.config, vg.url.replace("unix://", f"unix://gate:{password}@"))
+    told = vg.refused(1, "check")
+    assert words in told
+    assert password not in told.replace(str(vg.config), "")
 
 
 def test_check_what_the_store_needs(vg: Visiongate) -> None:

@@ -30,6 +30,7 @@ def test_create_and_list(vg: Visiongate) -> None:
         "plan": "standard",
         "status": "active",
         "limits": ["50 usd/month", "100,000 tokens/day on gpt-4o"],
+        "grants": [],
         "labels": {"cost-center": "42", "owner": "a=b"},
     }
     assert (docs["plan"], docs["limits"], docs["labels"]) == ("default", [], {})
@@ -40,8 +41,8 @@ def test_list_as_text(vg: Visiongate) -> None:
     label = "x" * 200
     vg.done("team", "create", "vision", "--limit", "1M tokens/day", "--label", f"note={label}")
     head, row = vg.done("team", "list").out.splitlines()
-    assert head.split() == ["NAME", "PLAN", "STATUS", "LIMITS", "LABELS", "CREATED_AT"]
-    assert row.startswith("vision  default  active  1,000,000 tokens/day  note=xxx")
+    assert head.split() == ["NAME", "PLAN", "STATUS", "LIMITS", "GRANTS", "LABELS", "CREATED_AT"]
+    assert row.startswith("vision  default  active  1,000,000 tokens/day  -       note=xxx")
     assert label in row
     assert row.index("default") == head.index("PLAN")
 
@@ -72,7 +73,7 @@ def test_empty_list(vg: Visiongate) -> None:
         (("set", "vision", "--remove-label", "owner"), 2, "no label 'owner'"),
         (("pause", "nobody"), 1, "there is no team 'nobody'"),
         (("delete", "nobody", "--yes"), 1, "there is no team 'nobody'"),
-        (("grant", "vision", "1M tokens/month"), 1, "its limits: 60 requests/minute, 1,000,000"),
+        (("grant", "vision", "1M tokens/month"), 2, "its limits: 60 requests/minute, 1,000,000"),
         (("grant", "vision", "10 requests/minute"), 2, "team set vision --limit"),
         (("grant", "vision", "10 concurrent"), 2, "team set vision --limit"),
     ],
@@ -157,6 +158,52 @@ def test_grant_to_a_limit_of_the_plan(vg: Visiongate) -> None:
     assert "until" in vg.done("team", "grant", "vision", "1M tokens/day").out
     day = next(x for x in vg.json("team", "show", "vision")["effective"] if x["window"] == "day")
     assert day["amount"] == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("limits", "amount", "granted"),
+    [
+        (("50 usd/month",), "20 usd", "20 usd/month"),
+        (("50 usd/month", "9 usd"), "20 usd", "20 usd"),
+        (("50 usd/month", "5 usd/day"), "20 usd/day", "20 usd/day"),
+        (("50 usd/month", "9 usd/day on gpt-4o"), "2 usd on gpt-4o", "2 usd/day on gpt-4o"),
+    ],
+)
+def test_grant_until(vg: Visiongate, limits: tuple[str, ...], amount: str, granted: str) -> None:
+    """An amount without a window adds to the only limit of its unit, until the day that is named;
+    the team, its keys and an export tell of it.
+    """
+    words = [word for limit in limits for word in ("--limit", limit)]
+    vg.done("team", "create", "vision", *words)
+    vg.secret("vision", "ci")
+    told = f"{granted} until 2999-12-31T00:00:00Z"
+    assert told in vg.done("team", "grant", "vision", amount, "--until", "2999-12-31").out
+    assert vg.json("team", "show", "vision")["grants"] == [told]
+    assert told in vg.done("team", "list").out
+    shown = vg.json("key", "show", "ci", "--effective")["effective"]
+    assert [x["limit"] for x in shown if x["granted"]] == [
+        limit for limit in limits if limit.partition(" ")[2] == granted.partition(" ")[2]
+    ]
+    assert "until: '2999-12-31T00:00:00Z'" in vg.done("export").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("20 usd",), "say '20 usd/month' or '20 usd/day'"),
+        (("20 usd", "--until", "2020-01-01"), "not in the future"),
+        (("20 usd", "--until", "later"), "2027-01-31 or 90d"),
+        (("1M tokens",), "its limits: 60 requests/minute"),
+        (("9 images/hour", "--until", "30d"), "ends with the hour"),
+    ],
+)
+def test_grants_that_cannot_be(vg: Visiongate, words: tuple[str, ...], said: str) -> None:
+    """What cannot be granted, or not so long, is refused and says what would do."""
+    limits = ("--limit", "50 usd/month", "--limit", "5 usd/day", "--limit", "9 images/hour")
+    vg.done("team", "create", "vision", "--plan", "standard", *limits)
+    vg.config.write_text(vg.config.read_text().replace("5M tokens/day", "60 requests/minute"))
+    assert said in vg.refused(2, "team", "grant", "vision", *words)
+    assert vg.json("team", "show", "vision")["grants"] == []
 
 
 def test_plan_that_is_gone(vg: Visiongate) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
-from proxy.cli import transfer
+from proxy.manage import transfer
+from proxy.store.directory import Directory
 from tests.cli.commands import Visiongate, write_config
 from tests.cli.teams_file import empty, exported, records
 
@@ -170,10 +172,43 @@ def test_changed_meanwhile(
     file = exported(full, tmp_path / "teams.yaml", edit)
     apply = transfer._apply
 
-    async def slowly(s: Any, change: Any) -> None:
-        await s.directory.change_team("vision", lambda t: replace(t, labels={}))
-        await apply(s, change)
+    async def slowly(directory: Directory, *what: Any) -> None:
+        await directory.change_team("vision", lambda t: replace(t, labels={}))
+        await apply(directory, *what)
 
     monkeypatch.setattr(transfer, "_apply", slowly)
     assert "was changed meanwhile" in full.refused(1, "import", file)
     assert full.json("team", "show", "vision")["plan"] == "standard"
+
+
+def test_a_bar(vg: Visiongate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long import shows how far it is on a terminal, and nowhere else."""
+    monkeypatch.setattr("proxy.cli.transfer.LONG", 30)
+    file = tmp_path / "teams.yaml"
+    for terminal, bar in ((False, False), (True, True)):
+        file.write_text(
+            f"teams: [{{name: a{terminal}}}, {{name: b{terminal}}}, {{name: c{terminal}}}]"
+        )
+        monkeypatch.setattr("sys.stderr.isatty", lambda tty=terminal: tty)
+        assert ("teams and keys" in vg.done("import", str(file)).err) is bar
+
+
+def test_many_keys(vg: Visiongate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are brought in several at once, and an import that was broken off is made whole."""
+    keys = [
+        {"id": f"key_{n}", "name": f"k{n}", "secrets": [{"digest": f"{n:064x}", "hint": "abcd"}]}
+        for n in range(60)
+    ]
+    for module in ("manage.transfer", "store.directory"):
+        monkeypatch.setattr(f"proxy.{module}.AT_ONCE", 25)
+    file = tmp_path / "teams.yaml"
+    file.write_text(yaml.safe_dump({"teams": [{"name": "vision", "keys": keys}]}))
+    assert "61 created" in vg.done("import", str(file)).out
+    with vg.client() as client:
+        client.delete(f"vg:auth:{7:064x}")
+        assert "0 created" in vg.done("import", str(file)).out
+        assert client.get(f"vg:auth:{7:064x}") == "vision key_7"
+        assert len(client.keys("vg:auth:*")) == 60
+    assert len(vg.json("audit")) == 61
+    vg.done("team", "delete", "vision", "--yes")
+    assert len(vg.json("audit")) == 122

@@ -25,8 +25,7 @@ class Clock(datetime):
 
 @pytest.fixture(autouse=True)
 def _frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.cli.usage.datetime", Clock)
-    monkeypatch.setattr("proxy.cli.values.datetime", Clock)
+    monkeypatch.setattr("proxy.manage.values.datetime", Clock)
 
 
 @pytest.fixture
@@ -204,7 +203,7 @@ def test_nothing(used: Visiongate) -> None:
         (("--format", "xml"), 2, "invalid choice"),
         (("--month", "2026-13"), 2, "not in the calendar"),
         (("--month", "November"), 2, "write it as 2026-11"),
-        (("--month", "2026-11", "--since", "7d"), 2, "--month is a period already"),
+        (("--month", "2026-11", "--since", "7d"), 2, "a month is a period already"),
         (("--since", "yesterday"), 2, "neither a date nor a span"),
         (("--since", "99999999d"), 2, "too long ago"),
         (("--since", "2026-11-10", "--until", "2026-11-09"), 2, "is after"),

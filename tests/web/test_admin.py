@@ -1,72 +1,124 @@
-"""The operators' API: the commands' JSON behind a token."""
+"""The operators' API: who may ask, and what is told without changing anything."""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.gateway import Gateway, open_gateway
+from tests.gateway import Gateway
 from tests.scripted import ScriptedUpstream, chat_stream
+from tests.web.admin_api import TOKEN, Api, open_api
 
-TOKEN = "an-admin-token"
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
 
-async def ask(gateway: Gateway, path: str, token: str | None = TOKEN) -> tuple[int, Any]:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with gateway.session.get(f"{gateway.admin}/admin/v1/{path}", headers=headers) as answer:
-        return answer.status, await answer.json()
+@pytest.fixture
+async def api(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Api]:
+    async with open_api(store_url, upstream.url) as opened:
+        yield opened
 
 
-async def test_the_ledger_over_http(store_url: str, upstream: ScriptedUpstream) -> None:
+async def test_the_ledger_over_http(api: Api, upstream: ScriptedUpstream) -> None:
     """Teams, keys without their secrets, and usage are told as the commands tell them."""
     upstream.script(chat_stream(["Hi"], usage=USAGE))
-    async with open_gateway(store_url, upstream.url, admin={"token": TOKEN}) as gateway:
-        key = await gateway.key("1M tokens/day", team_limits=("50 usd/month",))
-        async with gateway.post(key) as answer:
-            await answer.read()
-        await gateway.settled()
-        status, teams = await ask(gateway, "teams")
-        assert (status, teams[0]["name"], teams[0]["limits"]) == (200, "vision", ["50 usd/month"])
-        status, keys = await ask(gateway, "keys?team=vision")
-        assert (status, keys[0]["name"], keys[0]["team"]) == (200, "ci", "vision")
-        assert key not in str(keys)
-        assert "secrets" not in keys[0]
-        status, rows = await ask(gateway, "usage?by=key,model")
-    (row,) = rows
-    assert (row["key"], row["model"], row["requests"]) == ("ci", "gpt-4o", 1)
-    assert (row["input_tokens"], row["output_tokens"], row["usd"]) == (12, 3, 0.00006)
+    key = await api.gateway.key("1M tokens/day", team_limits=("50 usd/month",))
+    async with api.gateway.post(key) as answer:
+        await answer.read()
+    await api.gateway.settled()
+    (team,) = await api.done("GET", "/teams")
+    assert (team["name"], team["limits"]) == ("vision", ["50 usd/month"])
+    keys = await api.done("GET", "/keys?team=vision")
+    assert (keys[0]["name"], keys[0]["team"]) == ("ci", "vision")
+    assert key not in str(keys)
+    month = f"{datetime.now(UTC):%Y-%m}"
+    for period in ("", f"&month={month}", "&since=1d&until=2999-01-01"):
+        (row,) = await api.done("GET", f"/usage?by=key,model&team=vision{period}")
+        assert (row["key"], row["model"], row["requests"]) == ("ci", "gpt-4o", 1)
+        assert (row["input_tokens"], row["output_tokens"], row["usd"]) == (12, 3, 0.00006)
+    detail = await api.done("GET", "/keys/ci?effective=true")
+    assert [(x["limit"], x["used"]) for x in detail["effective"] if x["of"] == "key 'ci'"] == [
+        ("1,000,000 tokens/day", 15)
+    ]
 
 
-@pytest.mark.parametrize("path", ["teams", "keys", "usage"])
-async def test_only_with_the_token(store_url: str, upstream: ScriptedUpstream, path: str) -> None:
-    """Without the token, or with a team's key, nothing is told."""
-    async with open_gateway(store_url, upstream.url, admin={"token": TOKEN}) as gateway:
-        for token in (None, "wrong", await gateway.key()):
-            status, told = await ask(gateway, path, token)
-            assert (status, told["error"]["code"]) == (401, "invalid_api_key")
+PATHS = ["/teams", "/keys", "/usage", "/audit", "/export", "/openapi.json", "/nothing", "/"]
 
 
-async def test_no_token_no_api(gateway: Gateway) -> None:
+@pytest.mark.parametrize("token", [None, "wrong", TOKEN + "x", TOKEN[:-1], "", "tök\x80en", "key"])
+async def test_only_with_the_token(api: Api, token: str | None) -> None:
+    """Without the token, or with a team's key, nothing is told, not even which paths there are."""
+    given = await api.gateway.key() if token == "key" else token
+    for method, path in itertools.product(("GET", "POST"), PATHS):
+        error = await api.refused(401, method, path, {}, token=given)
+        assert error["code"] == "invalid_api_key"
+
+
+async def test_the_scheme_of_the_token(api: Api) -> None:
+    """The token is a bearer's, whatever the case of the word; two headers are none."""
+    for header, status in ((f"bearer {TOKEN}", 200), (f"Basic {TOKEN}", 401), (TOKEN, 401)):
+        found, _ = await api("GET", "/teams", token=None, headers={"Authorization": header})
+        assert found == status
+
+
+@pytest.mark.parametrize("path", ["/teams", "/nothing"])
+async def test_no_token_no_api(gateway: Gateway, path: str) -> None:
     """Where no token is configured there is no such path."""
-    status, _ = await ask(gateway, "teams")
-    assert status == 404
+    for headers in ({}, {"Authorization": "Bearer "}):
+        url = f"{gateway.admin}/admin/v1{path}"
+        async with gateway.session.get(url, headers=headers) as answer:
+            assert answer.status == 404
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "param"),
+    ("method", "path", "status", "param", "said"),
     [
-        ("usage?by=colour", 400, "by"),
-        ("usage?since=yesterday", 400, "since"),
-        ("usage?team=nobody", 404, None),
-        ("keys?team=nobody", 404, None),
+        ("GET", "/usage?by=colour", 400, "by", "known: day, team, key"),
+        ("GET", "/usage?since=yesterday", 400, "since", "2026-11-01 or 7d"),
+        ("GET", "/usage?month=2026-13", 400, "month", "not in the calendar"),
+        ("GET", "/usage?month=2026-11&since=7d", 400, "month", "a period already"),
+        ("GET", "/usage?sinse=7d", 400, "sinse", "did you mean 'since'?"),
+        ("GET", "/usage?team=a&team=b", 400, "team", "given twice"),
+        ("GET", "/usage?team=nobody", 404, None, "no team 'nobody'"),
+        ("GET", "/teams?all=1", 400, "all", "takes none"),
+        ("GET", "/teams/nobody", 404, "team", "no team 'nobody'"),
+        ("GET", "/keys?team=nobody", 404, "team", "no team 'nobody'"),
+        ("GET", "/keys/nothing", 404, "key", "no key 'nothing'"),
+        ("GET", "/keys/ci?effective=yes", 400, "effective", "true or false"),
+        ("GET", "/audit?since=soon", 400, "since", "7d"),
+        ("GET", "/audit?limit=0", 400, "limit", "from 1 to 100000"),
+        ("GET", "/nothing", 404, None, "openapi.json"),
+        ("PUT", "/teams", 405, None, "It takes GET, POST"),
     ],
 )
 async def test_wrong_questions(
-    store_url: str, upstream: ScriptedUpstream, path: str, status: int, param: str | None
+    api: Api, method: str, path: str, status: int, param: str | None, said: str
 ) -> None:
-    """A question that has no answer is refused by name."""
-    async with open_gateway(store_url, upstream.url, admin={"token": TOKEN}) as gateway:
-        found, told = await ask(gateway, path)
-    assert (found, told["error"]["param"]) == (status, param)
+    """A question that has no answer is refused, and what is wrong with it is named."""
+    error = await api.refused(status, method, path)
+    assert error["param"] == param
+    assert said in error["message"]
+
+
+async def test_the_description_is_whole(api: Api) -> None:
+    """Every route that is served is described, by an id of its own, and nothing else is."""
+    described = {
+        (method.upper(), path): operation
+        for path, operations in api.document["paths"].items()
+        for method, operation in operations.items()
+    }
+    status, export = await api("GET", "/export")
+    assert (status, export.startswith("# Teams and keys")) == (200, True)
+    async with api.gateway.session.get(f"{api.gateway.admin}/nothing") as answer:
+        told = (await answer.json())["error"]["message"]
+    served = [
+        tuple(words.split(" ", 1))
+        for words in told.partition("Served: ")[2].rstrip(".").split(", ")
+        if "/admin/v1/" in words
+    ]
+    assert sorted(described) == sorted(served)
+    assert len(served) == 18
+    ids = [operation["operationId"] for operation in described.values()]
+    assert len(set(ids)) == len(ids)

@@ -1,37 +1,26 @@
-"""What options take: limits, dates, labels. Each reader raises ValueError with a message."""
+"""Limits, dates and labels as people write them, in options and in the fields of the admin API.
+
+Each reader raises ValueError with a message for the person who wrote it.
+"""
 
 from __future__ import annotations
 
 import re
 import time
-from argparse import ArgumentTypeError
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 from proxy.domain.limits import ANY_MODEL, Limit, LimitSyntax, parse_limit
 
-T = TypeVar("T")
 Slot = tuple[str, str, str]
 
 GROUPS: Final = ("day", "team", "key", "model", "provider")
 _LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]", re.ASCII)
 _MONTH: Final = re.compile(r"\d{4}-\d{2}", re.ASCII)
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62})", re.ASCII)
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3})", re.ASCII)
-
-
-def option(read: Callable[[str], T]) -> Callable[[str], T]:
-    """A reader as argparse takes it, with its own message."""
-
-    def read_option(text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise ArgumentTypeError(str(error)) from error
-
-    return read_option
 
 
 def limit(text: str) -> Limit:
@@ -76,19 +65,36 @@ def duration(text: str) -> int:
 
 
 def expiry(text: str) -> int | None:
-    """`90d` from now, the beginning (UTC) of `2027-01-31`, or `never`; seconds since 1970."""
-    if text == "never":
-        return None
+    """As `until`, or `never`."""
+    return None if text == "never" else until(text, "2027-01-31, 90d or never")
+
+
+def until(text: str, forms: str = "2027-01-31 or 90d") -> int:
+    """`90d` from now, the beginning (UTC) of `2027-01-31`, or `2027-01-31T08:00:00Z`; seconds
+    since 1970.
+    """
     now = int(time.time())
-    if _DATE.fullmatch(text):
-        ends = int(_midnight(_day(text)).timestamp())
-    else:
-        ends = now + _span(text, "2027-01-31, 90d or never")
+    ends = _moment(text)
+    if ends is None:
+        ends = now + _span(text, forms)
     if ends <= now:
         raise ValueError(f"{text} is not in the future")
     if ends > _LAST.timestamp():
-        raise ValueError(f"{text} is too far away; write never")
+        raise ValueError(f"{text} is too far away; write {forms}")
     return ends
+
+
+def since(text: str) -> int:
+    """As `until`, but in the past: `7d` ago."""
+    begins = _moment(text)
+    return max(0, int(time.time()) - _span(text, "2026-11-01 or 7d")) if begins is None else begins
+
+
+def number(text: str) -> int:
+    """A whole number from 1 to 100,000."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 100_000):
+        raise ValueError(f"{text[:32]!r} is not a number from 1 to 100000")
+    return int(text)
 
 
 def day(text: str) -> date:
@@ -114,6 +120,24 @@ def month_end(first: date) -> date:
     return (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
 
+def period(
+    first: date | None, last: date | None, of: tuple[date, date] | None
+) -> tuple[date | None, date]:
+    """The first and last day of a report, both included, from what was asked for: days, a month,
+    or nothing, which is the month so far.
+    """
+    today = datetime.now(UTC).date()
+    if of:
+        if first or last:
+            raise ValueError("a month is a period already: leave out since and until")
+        return of
+    if first is None and last is None:
+        return today.replace(day=1), month_end(today.replace(day=1))
+    if first and first > (last or today):
+        raise ValueError(f"since {first} is after until {last or today}")
+    return first, last or today
+
+
 def groups(text: str) -> tuple[str, ...]:
     """`day,team`: what usage is summed by."""
     names = tuple(name.strip() for name in text.split(","))
@@ -128,6 +152,19 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text} is not in the calendar") from None
+
+
+def _moment(text: str) -> int | None:
+    """A day's first moment, or a time, in seconds since 1970; None for what is neither."""
+    if _DATE.fullmatch(text):
+        return int(_midnight(_day(text)).timestamp())
+    if not _TIME.match(text):
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text} is not a time; write it as 2027-01-31T08:00:00Z") from None
 
 
 def _span(text: str, forms: str) -> int:

@@ -1,24 +1,24 @@
-"""Teams and keys as YAML: what export writes and import reads."""
+"""Teams and keys as YAML or JSON: what export writes and import reads."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 import yaml
 
-from proxy.cli import values
 from proxy.config import Problem
-from proxy.config.problems import Path, nearest
-from proxy.config.yamlfile import Document, read_yaml
+from proxy.config.problems import Path, nearest, show_path
+from proxy.config.yamlfile import Document
 from proxy.domain.identity import Grant, KeyRecord, Secret, TeamRecord
 from proxy.domain.limits import Limit
-from proxy.store.directory import DirectoryError, check_name
-from proxy.store.shapes import when
+from proxy.manage import values
+from proxy.store.changes import DirectoryError, check_name
+from proxy.store.shapes import plain
 
 VERSION: Final = "1"
 
@@ -43,54 +43,74 @@ class Entry:
     keys: tuple[Entry, ...] = ()
 
 
-def write_document(
+def make_document(
     teams: Sequence[TeamRecord], keys: Mapping[str, Sequence[KeyRecord]], marks: Sequence[str]
-) -> str:
-    """YAML text; `keys` by team."""
+) -> dict[str, Any]:
+    """Plain data, to be written as JSON or YAML; `keys` by team."""
     listed = [{**plain(team), "keys": [plain(key) for key in keys[team.name]]} for team in teams]
-    data = {"version": int(VERSION), "peppers": list(marks), "teams": listed}
+    return {"version": int(VERSION), "peppers": list(marks), "teams": listed}
+
+
+def as_yaml(data: Mapping[str, Any]) -> str:
+    """The text of a document, which says what it is."""
     text = yaml.safe_dump(
         data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=2**20
     )
     return _HEAD + text.replace("$", "$$")  # what is read is interpolated, as in the config
 
 
-def plain(record: TeamRecord | KeyRecord) -> dict[str, Any]:
-    """A record as YAML has it."""
-    shape: dict[str, Any] = {
-        "name": record.name,
-        "plan": record.plan,
-        "status": record.status,
-        "limits": list(map(_limit_text, record.limits)),
-        "grants": [{"limit": _limit_text(g.limit), "stamp": g.stamp} for g in record.grants],
-        "created_at": when(record.created_at),
-    }
-    if isinstance(record, TeamRecord):
-        return {**shape, "labels": dict(record.labels)}
-    secrets = [
-        {"digest": s.digest, "hint": s.hint, "expires_at": when(s.expires_at)}
-        for s in record.secrets
-    ]
-    return {"id": record.id, **shape, "expires_at": when(record.expires_at), "secrets": secrets}
+class JsonDocument:
+    """A document that came as JSON: as `Document` has it, but without lines."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self.data: dict[str, object] | None = None
+        try:
+            value = _as_read(msgspec.json.decode(text))
+            if isinstance(value, dict):
+                self.data = value
+            else:
+                self.problems.append(self.problem((), "must be an object"))
+        except (msgspec.DecodeError, RecursionError) as error:
+            self.problems.append(self.problem((), f"is not JSON: {error}"))
+
+    def problem(self, path: Path, message: str) -> Problem:
+        return Problem(self.file, None, show_path(path), message)
 
 
-def read_document(text: str, file: str) -> tuple[list[Entry], list[str], Document, list[Problem]]:
-    """The teams of a file, its peppers' marks, where things are in it, and what is wrong."""
-    document = read_yaml(text, file, os.environ)
+def _as_read(value: object) -> object:
+    """Decoded JSON as YAML is read: sequences are tuples, scalars are text."""
+    match value:
+        case dict():
+            return {name: _as_read(item) for name, item in value.items()}
+        case list():
+            return tuple(map(_as_read, value))
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+    return value
+
+
+def read_document(
+    document: Document | JsonDocument,
+) -> tuple[list[Entry], list[str], list[Problem]]:
+    """The teams of a document, its peppers' marks, and what is wrong with it."""
     if document.data is None or document.problems:
-        return [], [], document, document.problems
+        return [], [], document.problems
     reading = _Reading(document)
     top = reading.block(document.data, (), _FILE)
     teams = tuple(
         reading.team(team, ("teams", index)) for index, team in enumerate(top.get("teams", ()))
     )
-    return [team for team in teams if team], list(top.get("peppers", ())), document, reading.found
+    return [team for team in teams if team], list(top.get("peppers", ())), reading.found
 
 
 class _Reading:
     """One walk over a document, which notes every problem and goes on."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document | JsonDocument) -> None:
         self._document = document
         self.found: list[Problem] = []
 
@@ -130,10 +150,6 @@ class _Reading:
             if isinstance(data, dict) and name not in data:
                 self.tell((*path, name), "required")
         return given
-
-
-def _limit_text(limit: Limit) -> str:
-    return str(limit).replace(",", "")
 
 
 def _text(value: Any) -> str:
@@ -232,7 +248,9 @@ _FILE: Final[Mapping[str, Reader]] = {
 }
 _RECORD: Final[Mapping[str, Reader]] = {
     "limits": _list(_limit),
-    "grants": _list(_struct(Grant, {"limit": _limit, "stamp": _whole})),
+    "grants": _list(
+        _struct(Grant, {"limit": _limit, "stamp": _whole, "until": _or_none(_seconds)}, "until")
+    ),
     "created_at": _seconds,
 }
 _TEAM: Final[Mapping[str, Reader]] = {

@@ -1,0 +1,1 @@
+"""What is done to teams and keys, whoever asks: the commands and the admin API."""
