@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= auto
+MINUTES ?= 10
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers clients clean
+.PHONY: help demo test check chaos soak format lint types layers clients clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -24,6 +25,12 @@ check: $(VENV)/.dev  ## format, lint, types, import layers, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(JOBS)
+
+chaos: $(VENV)/.dev  ## faults at full size, under load: about 20 minutes
+	$(BIN)/pytest -p no:cacheprovider -m chaos -s --tb=short tests/chaos
+
+soak: $(VENV)/.dev  ## mixed traffic for MINUTES (10), then the books and the memory
+	MINUTES=$(MINUTES) $(BIN)/pytest -p no:cacheprovider -m soak -s --tb=short tests/chaos
 
 clients: $(VENV)/.dev  ## the official Node SDK against a running gateway (needs Node.js)
 	$(BIN)/python -m tests.clients.run_node

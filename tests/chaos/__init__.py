@@ -1,0 +1,1 @@
+"""The ledger's promises under faults: real workers, a real store, a provider that keeps books."""

@@ -1,0 +1,104 @@
+"""The ledger's promises under faults, at full size: `make chaos`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.store.layout import records_key
+from tests.chaos.admission import IMAGES, admission
+from tests.chaos.allowed import ALLOW, allowed
+from tests.chaos.cuts import cuts
+from tests.chaos.forwarder import run_forwarder
+from tests.chaos.kills import kills
+from tests.chaos.outages import FAULTS, failover, late_failover, outage
+from tests.chaos.server import Server, run_server
+from tests.chaos.stand import Stand, run_stand, until
+from tests.valkey import run_cluster
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1500)]
+
+#: How long each fault lasts, in seconds.
+LASTING = {
+    "scripts flushed": (1.0,),
+    "frozen": (10.0, 60.0),
+    "stopped, and started with its AOF": (5.0,),
+    "out of memory": (5.0,),
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with run_server(tmp_path / "valkey") as server:
+        yield server
+
+
+@pytest.fixture
+def stand(server: Server, tmp_path: Path) -> Iterator[Stand]:
+    with run_stand(tmp_path / "fleet", server.url) as stand:
+        yield stand
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+async def test_room_for_twenty(stand: Stand, kind: str) -> None:
+    """Of 200 streams at once on two workers the 20 are admitted that there is room for."""
+    await admission(stand, kind)
+
+
+async def test_room_for_twenty_on_a_cluster(tmp_path: Path) -> None:
+    """The same where the store is three primaries."""
+    with run_cluster(tmp_path) as cluster:
+
+        def where(team: str) -> str:
+            return cluster.owner(records_key(team)).url
+
+        with run_stand(tmp_path / "fleet", cluster.url, where=where) as stand:
+            for kind in IMAGES:
+                await admission(stand, kind)
+
+
+async def test_cut_clients(stand: Stand) -> None:
+    """500 clients that leave are charged what came, and leave nothing open."""
+    await cuts(stand, count=500)
+
+
+@pytest.mark.parametrize(("fault", "seconds"), [(f, s) for f in FAULTS for s in LASTING[f]])
+async def test_store_away(stand: Stand, server: Server, fault: str, seconds: float) -> None:
+    """While the store is away nothing goes upstream, and after it the books are exact."""
+    await outage(stand, FAULTS[fault](server), fault, seconds=seconds, clients=32)
+
+
+@pytest.mark.parametrize(("fault", "seconds"), [(f, s) for f in FAULTS for s in LASTING[f]])
+async def test_store_away_and_allowed(
+    server: Server, tmp_path: Path, fault: str, seconds: float
+) -> None:
+    """Where the store's absence is forgiven, no more is overspent than was announced."""
+    with run_stand(tmp_path / "fleet", server.url, workers=0, **ALLOW) as stand:
+        await allowed(stand, FAULTS[fault](server), fault, seconds=seconds)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_failover(server: Server, tmp_path: Path, late: bool) -> None:
+    """A replica that takes the dead primary's place has the same books, or its loss is told."""
+    with (
+        run_forwarder(server.port) as link,
+        run_server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(link.port)) as replica,
+        run_forwarder(server.port) as forwarder,
+        run_stand(tmp_path / "fleet", forwarder.url) as stand,
+    ):
+        await until(lambda: replica.info("replication")["master_link_status"] == "up", 10)
+        fault = failover(server, replica, forwarder)
+        if late:
+            fault = late_failover(server, replica, forwarder, link)
+        name = f"dead, and its {'late ' * late}replica promoted"
+        await outage(stand, fault, name, seconds=3, clients=32)
+
+
+async def test_killed_workers(server: Server, tmp_path: Path) -> None:
+    """200 workers killed under load leave nothing reserved, and no more uncharged than a
+    renewal's tokens of each stream.
+    """
+    with run_stand(tmp_path / "fleet", server.url, workers=6) as stand:
+        await kills(stand, count=200)

@@ -1,0 +1,51 @@
+"""The ledger's promises under faults, at a size that every run affords."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.admission import IMAGES, admission
+from tests.chaos.cuts import cuts
+from tests.chaos.kills import kills
+from tests.chaos.outages import FAULTS, outage
+from tests.chaos.server import Server, run_server
+from tests.chaos.stand import Stand, run_stand
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with run_server(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stand(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    with run_stand(tmp_path_factory.mktemp("fleet"), server.url) as stand:
+        yield stand
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+async def test_room_for_twenty(stand: Stand, kind: str) -> None:
+    """Of many streams at once on two workers, as many are admitted as there is room for."""
+    await admission(stand, kind)
+
+
+async def test_cut_clients(stand: Stand) -> None:
+    """Clients that leave are charged what came, and leave neither calls nor reservations."""
+    await cuts(stand, count=40, longest=30, slack=1.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [("scripts flushed", 0.2), ("frozen", 1.0), ("stopped, and started with its AOF", 0.2)],
+)
+async def test_store_away(stand: Stand, server: Server, fault: str, seconds: float) -> None:
+    """While the store is away nothing goes upstream, and after it the books are exact."""
+    await outage(stand, FAULTS[fault](server), fault, seconds=seconds, clients=4, quick=2.0)
+
+
+async def test_killed_worker(stand: Stand) -> None:
+    """A killed worker's streams are charged for what was counted, and free the rest."""
+    await kills(stand, count=1, clients=6, lives=(0.2, 0.3), longest=1.0, wait=False)
