@@ -44,4 +44,4 @@ def test_an_alias_is_priced_by_what_serves_it() -> None:
     model = build("fast", "gpt-4o", "gpt-4o-mini")
     part = ImagePart(0, 0, "data:", "high", width=512, height=512)
     assert model.image_cost(part) == 8500  # gpt-4o-mini's; gpt-4o's is 255
-    assert model.tokenizer(["hello world"]) == 2
+    assert model.tokenizer.bound(["hello world"]) == 2

@@ -32,14 +32,22 @@ def bearer_token(http: web.Request) -> str:
     return token.strip()
 
 
-async def read_body(http: web.Request, limit: int) -> bytes:
-    """The JSON body's bytes. Raises BadRequest, PayloadTooLarge or UnsupportedMedia."""
+async def read_body(
+    http: web.Request, limit: int, media: tuple[str, ...] = ("application/json",)
+) -> bytes:
+    """A body's bytes, of one of these media types.
+
+    Raises BadRequest, PayloadTooLarge or UnsupportedMedia.
+    """
     if _oddly_coded(http):
         raise BadRequest("Of the transfer codings, only 'chunked' on HTTP/1.1 is accepted.")
     if http.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("Compressed request bodies are not accepted; send plain JSON.")
-    if http.content_type != "application/json":
-        raise UnsupportedMedia("Send the body as JSON, with 'Content-Type: application/json'.")
+    if http.content_type not in media:
+        others = f" (or {', '.join(media[1:])})" if media[1:] else ""
+        raise UnsupportedMedia(
+            f"Send the body as JSON, with 'Content-Type: application/json'{others}."
+        )
     if http.content_length is not None and http.content_length > limit:
         raise _too_large(limit)
     await _ask_for_body(http)
