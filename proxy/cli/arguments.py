@@ -74,7 +74,7 @@ def _teams(commands: Commands) -> None:
         "--label cost-center=42",
     )
     create.add_argument("name", metavar="NAME")
-    create.add_argument("--plan", default="default", help="a plan of the configuration")
+    create.add_argument("--plan", default="default", help="a plan (default: 'default')")
     repeated(create, "--limit", values.limit, _LIMIT_HELP)
     repeated(create, "--label", values.label, "NAME=VALUE; shown in usage reports")
     command(team, "list", "teams:list_teams", "all teams", "visiongate team list")
@@ -283,8 +283,9 @@ def _transfer(commands: Commands) -> None:
         "transfer:restore",
         "make teams and keys what a file says",
         "visiongate import teams.yaml --dry-run\nvisiongate import teams.yaml",
-        more="What the file does not say stays as it is; nothing is deleted. Twice is as good as "
-        "once.",
+        more="What the file says stands: also an older status, limits and grants. What it does "
+        "not say stays as it is; nothing is deleted, and no key that was revoked and no secret "
+        "that was replaced comes back. Twice is as good as once.",
     )
     restore.add_argument("file", metavar="FILE", help="as export writes it; - is standard input")
     restore.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,8 +29,15 @@ async def show(args: Namespace, s: Session) -> None:
 
 
 def _changes(line: Mapping[str, Any]) -> str:
-    """`limits: 50 usd/month -> 80 usd/month; plan: default -> standard`."""
+    """`limits: 50 usd/month -> 80 usd/month; plan: default -> standard`; of lists what differs."""
     old, new = line["before"], line["after"]
     if not old:  # made, with this
         return "; ".join(f"{n}: {worded(v)}" for n, v in new.items() if v not in (None, [], {}))
-    return "; ".join(f"{n}: {worded(old.get(n))} -> {worded(v)}" for n, v in new.items())
+    return "; ".join(f"{name}: {_change(old.get(name), value)}" for name, value in new.items())
+
+
+def _change(was: Any, now: Any) -> str:
+    if isinstance(was, list) and isinstance(now, list):
+        before, after = Counter(was), Counter(now)
+        was, now = list((before - after).elements()), list((after - before).elements())
+    return f"{worded(was)} -> {worded(now)}"

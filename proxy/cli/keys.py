@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from getpass import getpass
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -50,10 +52,15 @@ async def show(args: Namespace, s: Session) -> None:
         show_json(key)
         return
     bounds = key.pop("effective", None)
-    show_fields({**key, "secrets": [f"{PREFIX}…{x['ends_in']}" for x in key["secrets"]]})
+    show_fields({**key, "secrets": list(map(_ending, key["secrets"]))})
     if bounds is not None:
         say("")
         show_table(LIMIT_COLUMNS, bounds, empty="no limits bind it")
+
+
+def _ending(secret: Mapping[str, Any]) -> str:
+    until = secret["expires_at"]
+    return f"{PREFIX}…{secret['ends_in']}" + (f" until {until}" if until else "")
 
 
 @in_session

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 T = TypeVar("T")
+
+_WIDTH: Final = 79
 
 Commands = Any  # what add_subparsers returns; argparse keeps its type to itself
 
@@ -43,10 +46,9 @@ def command(
     more: str = "",
 ) -> Parser:
     """Add a command, which `run` (`module:function`) carries out."""
+    description = textwrap.fill(f"{help[0].upper()}{help[1:]}. {more}".strip(), _WIDTH)
     epilog = "example:\n" + "\n".join(f"  {line}" for line in example.splitlines())
-    parser: Parser = commands.add_parser(
-        name, help=help, description=f"{help[0].upper()}{help[1:]}. {more}".strip(), epilog=epilog
-    )
+    parser: Parser = commands.add_parser(name, help=help, description=description, epilog=epilog)
     parser.set_defaults(run=run)
     if json:
         parser.add_argument("--json", action="store_true", help="print JSON")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from proxy.config import Config
 from proxy.config.problems import nearest
 from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.domain.limits import ANY_MODEL, Limit, merge
-from proxy.manage.values import Slot
+from proxy.manage.values import MOST_LABELS, Slot
 
 
 class Unfit(Exception):
@@ -51,6 +51,14 @@ def _check_prices(config: Config, limit: Limit) -> None:
                 "a free model's is {input: 0, output: 0}",
                 "limits",
             )
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raises Unfit for more than a record may hold."""
+    if len(labels) > MOST_LABELS:
+        raise Unfit(
+            f"a team has at most {MOST_LABELS} labels, and would have {len(labels)}", "labels"
+        )
 
 
 def strays(config: Config, record: TeamRecord | KeyRecord) -> list[tuple[str, str]]:

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from proxy.access import Plan, open_access
 from proxy.config import Config
-from proxy.domain.identity import KeyRecord, TeamRecord, encode_record
-from proxy.domain.limits import Limit, merge
+from proxy.domain.identity import Grant, KeyRecord, TeamRecord, encode_record
+from proxy.domain.limits import LARGEST, Limit, format_amount, merge
 from proxy.domain.quota import window_end
-from proxy.manage.checks import Unfit, check_limits, check_plan
+from proxy.manage.checks import Unfit, check_labels, check_limits, check_plan
 from proxy.store.client import Store
 from proxy.store.directory import Directory, DirectoryError, NewKey
 from proxy.store.grants import give
@@ -47,6 +47,7 @@ class Desk:
     ) -> TeamRecord:
         check_plan(self.config, plan)
         check_limits(self.config, limits)
+        check_labels(labels)
         return await self.directory.create_team(
             name, plan=plan, limits=merge((), tuple(limits)), labels=labels
         )
@@ -55,6 +56,7 @@ class Desk:
         def checked(team: TeamRecord) -> TeamRecord:
             new = change(team)
             self._check_change(team, new)
+            check_labels(new.labels)
             return new
 
         return await self.directory.change_team(name, checked)
@@ -80,6 +82,7 @@ class Desk:
         check_plan(self.config, team.plan, f"team '{team.name}'")
         limits = merge(self.config.plans[team.plan].limits, team.limits)
         extra = _addition(team.name, limits, extra)
+        _check_size(extra, limits, team.grants)
         ends = window_end(extra.window, int(time.time() * 1000))
         if extra.window == "hour" and until and ends and until * 1000 > ends:
             raise Unfit(
@@ -168,6 +171,21 @@ def new_key_shape(made: NewKey) -> dict[str, Any]:
     """A key with its secret, which is shown this once."""
     shape = key_shape(made.record)
     return {"id": shape.pop("id"), "key": made.secret, **shape}
+
+
+def _check_size(extra: Limit, limits: Sequence[Limit], grants: Sequence[Grant]) -> None:
+    """There must be some, and what all of them come to must be counted exactly."""
+    if not extra.amount:
+        raise Unfit(f"'{extra}' adds nothing; give an amount above 0", "amount")
+    given = [grant.limit for grant in grants]
+    whole = extra.amount + sum(x.amount for x in (*limits, *given) if x.slot == extra.slot)
+    if whole > LARGEST:
+        most = format_amount(LARGEST, extra.unit)
+        raise Unfit(
+            f"'{extra}' is too large: with the limit and what was granted before it may come to "
+            f"{most} at most",
+            "amount",
+        )
 
 
 def _addition(team: str, limits: Sequence[Limit], extra: Limit) -> Limit:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
 import yaml
 
 from proxy.config import Problem
-from proxy.config.problems import Path, nearest, show_path
+from proxy.config.problems import Path, nearest
 from proxy.config.yamlfile import Document
 from proxy.domain.identity import Grant, KeyRecord, Secret, TeamRecord
 from proxy.domain.limits import Limit
+from proxy.domain.quota import stamp_of
 from proxy.manage import values
+from proxy.manage.jsonfile import JsonDocument
 from proxy.store.changes import DirectoryError, check_name
 from proxy.store.shapes import plain
 
@@ -57,40 +59,6 @@ def as_yaml(data: Mapping[str, Any]) -> str:
         data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=2**20
     )
     return _HEAD + text.replace("$", "$$")  # what is read is interpolated, as in the config
-
-
-class JsonDocument:
-    """A document that came as JSON: as `Document` has it, but without lines."""
-
-    def __init__(self, text: str, file: str) -> None:
-        self.file = file
-        self.problems: list[Problem] = []
-        self.data: dict[str, object] | None = None
-        try:
-            value = _as_read(msgspec.json.decode(text))
-            if isinstance(value, dict):
-                self.data = value
-            else:
-                self.problems.append(self.problem((), "must be an object"))
-        except (msgspec.DecodeError, RecursionError) as error:
-            self.problems.append(self.problem((), f"is not JSON: {error}"))
-
-    def problem(self, path: Path, message: str) -> Problem:
-        return Problem(self.file, None, show_path(path), message)
-
-
-def _as_read(value: object) -> object:
-    """Decoded JSON as YAML is read: sequences are tuples, scalars are text."""
-    match value:
-        case dict():
-            return {name: _as_read(item) for name, item in value.items()}
-        case list():
-            return tuple(map(_as_read, value))
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return str(value)
-    return value
 
 
 def read_document(
@@ -155,6 +123,8 @@ class _Reading:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be text")
+    if len(value) > values.LONGEST:
+        raise ValueError(f"is longer than {values.LONGEST} characters")
     return str(value)
 
 
@@ -210,14 +180,19 @@ def _struct(build: Callable[..., Any], fields: Mapping[str, Reader], *optional: 
 def _seconds(value: Any) -> int:
     try:
         time = datetime.fromisoformat(_text(value))
+        seconds = int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+        if 0 <= seconds <= values.LAST:
+            return seconds
     except ValueError:
-        raise ValueError("is not a time; write it as 2027-01-31T00:00:00Z") from None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+        pass
+    raise ValueError("is not a time; write it as 2027-01-31T00:00:00Z")
 
 
 def _labels(value: Any) -> dict[str, str]:
     if value is not None and not isinstance(value, dict):
         raise ValueError("must be a mapping")
+    if value and len(value) > values.MOST_LABELS:
+        raise ValueError(f"must be at most {values.MOST_LABELS}")
     return dict(values.check_label(name, _label_text(item)) for name, item in (value or {}).items())
 
 
@@ -233,6 +208,20 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
+def _grant(value: Any) -> Grant:
+    """One that can have been given: of a window that there was, or is."""
+    grant: Grant = _any_grant(value)
+    window = grant.limit.window
+    if window == "minute" or grant.limit.unit == "concurrent":
+        raise ValueError(f"'{grant.limit}' has no window that something could be added to")
+    first, now = stamp_of(window, 0), stamp_of(window, int(time.time() * 1000))
+    if not first <= grant.stamp <= now:
+        raise ValueError(
+            f"the stamp of '{grant.limit}' must be from {first} to {now}, which is now"
+        )
+    return grant
+
+
 def _as_is(value: Any) -> Any:
     return value
 
@@ -241,6 +230,9 @@ def _limit(value: Any) -> Limit:
     return values.limit(_text(value))
 
 
+_any_grant: Final = _struct(
+    Grant, {"limit": _limit, "stamp": _whole, "until": _or_none(_seconds)}, "until"
+)
 _FILE: Final[Mapping[str, Reader]] = {
     "version": _one_of(VERSION),
     "peppers": _list(_text),
@@ -248,9 +240,7 @@ _FILE: Final[Mapping[str, Reader]] = {
 }
 _RECORD: Final[Mapping[str, Reader]] = {
     "limits": _list(_limit),
-    "grants": _list(
-        _struct(Grant, {"limit": _limit, "stamp": _whole, "until": _or_none(_seconds)}, "until")
-    ),
+    "grants": _list(_grant),
     "created_at": _seconds,
 }
 _TEAM: Final[Mapping[str, Reader]] = {

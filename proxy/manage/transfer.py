@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -15,7 +15,8 @@ from proxy.config import Config, ConfigError, Problem
 from proxy.config.yamlfile import Document
 from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.manage.checks import strays
-from proxy.manage.document import Entry, JsonDocument, make_document, read_document
+from proxy.manage.document import Entry, make_document, read_document
+from proxy.manage.jsonfile import JsonDocument
 from proxy.store.directory import AT_ONCE, Directory, DirectoryError
 from proxy.store.shapes import differences
 
@@ -77,13 +78,27 @@ async def plan_import(
     entries, marks, problems = await asyncio.to_thread(read_document, document)
     if problems:
         raise ConfigError(problems)
-    teams = await directory.teams(deleted=True)
-    plan = Import(config, document, teams, await directory.all_keys())
+    teams, keys = await directory.teams(deleted=True), await directory.all_keys()
+    await _keep_newer(directory, keys, [key for team in entries for key in team.keys])
+    plan = Import(config, document, teams, keys)
     await asyncio.to_thread(plan.add, entries)
     if plan.problems:
         raise ConfigError(plan.problems)
     plan.strange = bool(set(marks) - set(directory.marks))
     return plan
+
+
+async def _keep_newer(
+    directory: Directory, keys: Iterable[KeyRecord], entries: Iterable[Entry]
+) -> None:
+    """A document that is older than a key's last rotation brings none of its secrets back."""
+    known = {key.id: key for key in keys if key.secrets}
+    for entry in entries:
+        old, given = known.get(entry.given["id"]), entry.given.get("secrets")
+        if old is None or not given or old.secrets[0].digest in {s.digest for s in given}:
+            continue
+        if await directory.led(old, given):
+            entry.given["secrets"] = old.secrets
 
 
 class Import:

@@ -5,6 +5,7 @@ Each reader raises ValueError with a message for the person who wrote it.
 
 from __future__ import annotations
 
+import calendar
 import re
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,12 @@ from proxy.domain.limits import ANY_MODEL, Limit, LimitSyntax, parse_limit
 Slot = tuple[str, str, str]
 
 GROUPS: Final = ("day", "team", "key", "model", "provider")
-_LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+#: What is written is no longer than this, in characters.
+LONGEST: Final = 256
+#: A team's record goes with each of its requests.
+MOST_LABELS: Final = 64
+#: The last time that can be written, in seconds since 1970.
+LAST: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]", re.ASCII)
 _MONTH: Final = re.compile(r"\d{4}-\d{2}", re.ASCII)
@@ -51,7 +57,7 @@ def label(text: str) -> tuple[str, str]:
 def check_label(name: str, value: str) -> tuple[str, str]:
     """A label that can be shown and be a column's name."""
     if not _LABEL.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be a label's name: use letters, digits and . _ / -")
+        raise ValueError(f"{name[:64]!r} cannot be a label's name: use letters, digits and . _ / -")
     if not value.isprintable() or len(value) > 256:
         raise ValueError(f"the label {name!r} has a value that is not one line of 256 characters")
     return name, value
@@ -79,15 +85,17 @@ def until(text: str, forms: str = "2027-01-31 or 90d") -> int:
         ends = now + _span(text, forms)
     if ends <= now:
         raise ValueError(f"{text} is not in the future")
-    if ends > _LAST.timestamp():
+    if ends > LAST:
         raise ValueError(f"{text} is too far away; write {forms}")
     return ends
 
 
 def since(text: str) -> int:
-    """As `until`, but in the past: `7d` ago."""
+    """As `until`, but in the past: `7d` ago; nothing is older than 1970."""
     begins = _moment(text)
-    return max(0, int(time.time()) - _span(text, "2026-11-01 or 7d")) if begins is None else begins
+    if begins is None:
+        begins = int(time.time()) - _span(text, "2026-11-01 or 7d")
+    return max(0, begins)
 
 
 def number(text: str) -> int:
@@ -117,7 +125,7 @@ def month(text: str) -> tuple[date, date]:
 
 
 def month_end(first: date) -> date:
-    return (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    return first.replace(day=calendar.monthrange(first.year, first.month)[1])
 
 
 def period(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
+from proxy.config.problems import nearest
 from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.store.audit import Audit
 from proxy.store.bulk import write_keys
 from proxy.store.client import Store
 from proxy.store.records import NameTaken, Records
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
+_ID: Final = re.compile(r"key_[0-9A-Za-z]{12}", re.ASCII)
+_FEW: Final = 20  # names that a person still reads
 
 
 class DirectoryError(Exception):
@@ -107,10 +112,17 @@ def check_name(name: str, what: str) -> None:
     """Raises BadName for what cannot name a team or a key."""
     if not _NAME.fullmatch(name):
         raise BadName(
-            f"{name!r} cannot be a {what}'s name: use up to 64 letters, digits, '.', '_' or '-', "
-            "with a letter or digit at both ends",
+            f"{name[:80]!r} cannot be a {what}'s name: use up to 64 letters, digits, '.', '_' or "
+            "'-', with a letter or digit at both ends",
             "name",
         )
+    if _ID.fullmatch(name):
+        raise BadName(f"{name!r} would be taken for a key's id; choose another name", "name")
+
+
+def known_names(name: str, names: Collection[str]) -> str:
+    """The end of a message about a name that there is not: one like it, else all, if few."""
+    return nearest(name, names if len(names) <= _FEW else difflib.get_close_matches(name, names, 1))
 
 
 def _name_taken(team: str, name: str) -> DirectoryError:

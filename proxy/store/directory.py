@@ -16,9 +16,10 @@ from proxy.domain.identity import KeyRecord, Secret, TeamRecord
 from proxy.domain.keys import ALPHABET, RANDOM_LENGTH, digest, digests, make_key
 from proxy.domain.limits import Limit
 from proxy.store.audit import GATEWAY, Audit, Told
-from proxy.store.changes import BadName, Changes, Conflict, NotKnown, check_name
+from proxy.store.changes import BadName, Changes, Conflict, NotKnown, check_name, known_names
 from proxy.store.changes import DirectoryError as DirectoryError  # its users find it here
 from proxy.store.client import Store
+from proxy.store.node import unavailable
 from proxy.store.records import Records
 
 _TRIES: Final = 100  # of all who change one team at once, one gets through each time
@@ -97,8 +98,16 @@ class Directory:
 
     async def teams(self, *, deleted: bool = False) -> list[TeamRecord]:
         """All teams by name."""
-        found = await asyncio.gather(*map(self.find_team, await self.team_names()))
-        return [t for t in found if t is not None and (deleted or t.status != "deleted")]
+        names = await self.team_names()
+        found = await self.find_teams(names)
+        if len(found) < len(names):
+            raise unavailable(None)
+        teams = filter(None, map(found.get, names))
+        return [team for team in teams if deleted or team.status != "deleted"]
+
+    async def find_teams(self, names: Sequence[str]) -> dict[str, TeamRecord | None]:
+        """Teams, deleted ones too; None where there is none. Left out where its server is away."""
+        return await self._records.teams(names)
 
     async def team_names(self) -> list[str]:
         """The names of all teams, deleted ones too, sorted."""
@@ -146,7 +155,7 @@ class Directory:
         """Raises DirectoryError for an unknown team, a bad name or one that is in use."""
         check_name(name, "key")
         await self.team(team)
-        secret = _new_secret()
+        secret = make_key(_random(RANDOM_LENGTH))
         record = KeyRecord(
             id="key_" + _random(12),
             team=team,
@@ -158,6 +167,7 @@ class Directory:
             expires_at=expires_at,
         )
         await self.add_key(record)
+        await self.team(team)  # deleted meanwhile, its keys are dead
         return NewKey(record, secret)
 
     async def add_key(self, record: KeyRecord) -> None:
@@ -230,7 +240,7 @@ class Directory:
 
         Raises DirectoryError for a key that was revoked.
         """
-        secret = _new_secret()
+        secret = make_key(_random(RANDOM_LENGTH))
         ends = _now() + overlap
 
         def change(record: KeyRecord) -> KeyRecord:
@@ -245,6 +255,10 @@ class Directory:
             return msgspec.structs.replace(record, secrets=(self._at_rest(secret), *kept))
 
         return NewKey(await self.change_key(key.team, key.id, change), secret)
+
+    async def led(self, key: KeyRecord, secrets: Iterable[Secret]) -> bool:
+        """Whether each of these is a secret of the key, or was one that a rotation replaced."""
+        return all([await self._records.owner((s.digest,)) == (key.team, key.id) for s in secrets])
 
     async def find_key(self, secret: str) -> FoundKey | None:
         """Whose a secret is, live or not; None where nobody's."""
@@ -263,8 +277,8 @@ class Directory:
     async def _team(self, name: str) -> tuple[TeamRecord, bytes]:
         found = await self._records.team(name)
         if found is None:
-            known = ", ".join(t.name for t in await self.teams()) or "none yet"
-            raise NotKnown(f"there is no team '{name}'; teams: {known}", "team")
+            known = known_names(name, [team.name for team in await self.teams()])
+            raise NotKnown(f"there is no team '{name}'{known or '; there is none yet'}", "team")
         if found[0].status == "deleted":
             raise NotKnown(f"the team '{name}' was deleted", "team")
         return found
@@ -272,10 +286,6 @@ class Directory:
 
 def _busy(what: str) -> DirectoryError:
     return Conflict(f"the {what} is being changed by others; try again")
-
-
-def _new_secret() -> str:
-    return make_key(_random(RANDOM_LENGTH))
 
 
 def _random(length: int) -> str:

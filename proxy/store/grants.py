@@ -19,10 +19,12 @@ from proxy.domain.identity import Grant, TeamRecord
 from proxy.domain.limits import ANY_MODEL, Limit, merge
 from proxy.domain.quota import stamp_of, window_end
 from proxy.store.client import Store
-from proxy.store.directory import Directory
+from proxy.store.directory import Directory, DirectoryError
 from proxy.store.layout import team_keys
 from proxy.store.usage import FIGURES, Row, read_rows
 
+#: Of a team at once: its record goes with each of its requests.
+_MOST: Final = 100
 #: Windows whose usage the rows, which are of days, can tell afterwards.
 CARRIED: Final = ("day", "month")
 _FIGURES: Final = {
@@ -51,6 +53,11 @@ async def give(
 
     def granted(record: TeamRecord) -> TeamRecord:
         kept = tuple(g for g in record.grants if g.live(now) or _counts(g, now))
+        if len(kept) >= _MOST:
+            raise DirectoryError(
+                f"the team '{team}' has {_MOST} grants that go on; raise its limit instead",
+                "amount",
+            )
         return replace(record, grants=(*kept, grant))
 
     return await directory.change_team(team, granted)
@@ -96,17 +103,22 @@ def _carry(
     now: float,
 ) -> tuple[Grant, ...]:
     """The grants as they are at `now`: what was spent taken off, those that are over left out."""
-    # Of several, the one that ends first is spent first.
+    # Of several, the one that ends first is spent first, with what was used by then.
     left = sorted(grants, key=lambda grant: grant.until or 0)
     for slot in {grant.limit.slot for grant in grants}:
         stamps = [grant.stamp for grant in left if grant.limit.slot == slot]
         base = limits.get(slot)
-        for stamp in range(min(stamps), stamp_of(slot[1], int(now * 1000)) if base else 0):
-            over = _used(rows, slot, stamp) - (base.amount if base else 0)
+        if base is None or slot[1] not in CARRIED:
+            continue
+        used = {_stamp_of_day(slot[1], row.day) for row in rows}
+        now_stamp = stamp_of(slot[1], int(now * 1000))
+        for stamp in sorted(s for s in used if min(stamps) <= s < now_stamp):
+            paid = base.amount
             for index, grant in enumerate(left):
-                if grant.limit.slot == slot and grant.stamp <= stamp and over > 0:
-                    spent = min(over, grant.limit.amount)
-                    over -= spent
+                if grant.limit.slot == slot and grant.stamp <= stamp:
+                    over = _used(rows, slot, stamp, grant.until) - paid
+                    spent = min(max(0, over), grant.limit.amount)
+                    paid += spent
                     left[index] = _less(grant, spent)
     return tuple(moved for grant in left if (moved := _moved(grant, now)) is not None)
 
@@ -125,13 +137,16 @@ def _less(grant: Grant, spent: int) -> Grant:
     return replace(grant, limit=Limit(limit.amount - spent, *limit.slot))
 
 
-def _used(rows: Sequence[Row], slot: tuple[str, str, str], stamp: int) -> int:
+def _used(rows: Sequence[Row], slot: tuple[str, str, str], stamp: int, until: int | None) -> int:
+    """What a window had used by the end of a grant, whose last day counts whole."""
     unit, window, model = slot
     places = [FIGURES.index(name) for name in _FIGURES[unit]]
     return sum(
         row.figures[place]
         for row in rows
-        if model in (ANY_MODEL, row.model) and _stamp_of_day(window, row.day) == stamp
+        if model in (ANY_MODEL, row.model)
+        and _stamp_of_day(window, row.day) == stamp
+        and (until is None or _ms(row.day) < until * 1000)
         for place in places
     )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from redis.exceptions import WatchError
 
+from proxy.domain.errors import StoreUnavailable
 from proxy.domain.identity import KeyRecord, TeamRecord, decode_key, decode_team, encode_record
 from proxy.store.client import Store
 from proxy.store.layout import CHANGED, TEAMS, auth_key, key_field, records_key, team_keys
+
+_TEAMS: Final = 64  # in one round trip
 
 
 class NameTaken(Exception):
@@ -33,6 +37,17 @@ class Records:
     async def team(self, name: str) -> tuple[TeamRecord, bytes] | None:
         blob = await self._get(name, "team")
         return None if blob is None else (decode_team(blob), blob)
+
+    async def teams(self, names: Sequence[str]) -> dict[str, TeamRecord | None]:
+        """The records of teams; None where there is none. Left out where nobody could be asked."""
+        found: dict[str, TeamRecord | None] = {}
+        for some in (names[at : at + _TEAMS] for at in range(0, len(names), _TEAMS)):
+            calls = [(place, ("HGET", place, "team")) for place in map(records_key, some)]
+            with contextlib.suppress(StoreUnavailable):
+                for name, blob in zip(some, await self._store.ask_many(calls), strict=True):
+                    if not isinstance(blob, StoreUnavailable):
+                        found[name] = decode_team(blob) if blob else None
+        return found
 
     async def keys(self, team: str) -> list[KeyRecord]:
         place = records_key(team)

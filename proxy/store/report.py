@@ -12,6 +12,7 @@ from typing import Any, Final
 from proxy.config.problems import nearest
 from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.domain.limits import NANO
+from proxy.store.changes import known_names
 from proxy.store.client import Store
 from proxy.store.directory import Directory, DirectoryError
 from proxy.store.usage import FIGURES, Row, group, read_rows
@@ -70,7 +71,8 @@ async def make_report(
 
 async def _rows(store: Store, models: Sequence[str], asked: Question, names: _Names) -> list[Row]:
     if asked.team and asked.team not in names.teams:
-        raise DirectoryError(f"there is no team {asked.team!r}{nearest(asked.team, names.teams)}")
+        known_teams = known_names(asked.team, names.teams)
+        raise DirectoryError(f"there is no team {asked.team!r}{known_teams}", "team")
     teams = [asked.team] if asked.team else list(names.teams)
     read = await asyncio.gather(*(read_rows(store, t, asked.since, asked.until) for t in teams))
     rows = [row for rows in read for row in rows]
@@ -80,7 +82,8 @@ async def _rows(store: Store, models: Sequence[str], asked: Question, names: _Na
     if asked.model:
         known = {*models, *(row.model for row in rows)}
         if asked.model not in known:
-            raise DirectoryError(f"unknown model {asked.model!r}{nearest(asked.model, known)}")
+            near = nearest(asked.model, known)
+            raise DirectoryError(f"unknown model {asked.model!r}{near}", "model")
         rows = [row for row in rows if row.model == asked.model]
     return rows
 
@@ -90,7 +93,8 @@ def _key_ids(name: str, teams: Sequence[str], names: _Names) -> set[str]:
     keys = [key for key in names.keys.values() if key.team in teams]
     ids = {key.id for key in keys if name in (key.id, key.name)}
     if not ids:
-        raise DirectoryError(f"there is no key {name!r}{nearest(name, {k.name for k in keys})}")
+        known = known_names(name, {key.name for key in keys})
+        raise DirectoryError(f"there is no key {name!r}{known}", "key")
     return ids
 
 

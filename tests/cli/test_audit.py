@@ -34,6 +34,17 @@ def test_as_a_table(vg: Visiongate) -> None:
     assert lines[3].rstrip().endswith(f"vision  {key}  ci      status: active -> paused")
 
 
+def test_only_what_differs(vg: Visiongate) -> None:
+    """Of a list the table tells what was taken from it and what was added."""
+    vg.done("team", "create", "vision", "--limit", "5 usd/day", "--limit", "9 usd/month")
+    vg.done("team", "set", "vision", "--limit", "7 usd/day")
+    for _ in range(2):
+        vg.done("team", "grant", "vision", "1 usd/day", "--until", "2999-01-01")
+    changes = [line.rpartition("  ")[2] for line in vg.done("audit").out.splitlines()[2:]]
+    given = "grants: none -> 1 usd/day until 2999-01-01T00:00:00Z"
+    assert changes == ["limits: 5 usd/day -> 7 usd/day", given, given]
+
+
 def test_filters(vg: Visiongate) -> None:
     """Lines can be asked for by team and by time."""
     vg.done("team", "create", "vision")

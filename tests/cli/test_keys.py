@@ -198,6 +198,7 @@ def test_rotate(vg: Visiongate, team: str) -> None:
     found = {key["key"]: key["status"] for key in vg.json("key", "find", f"{old} {new}")}
     assert set(found.values()) == {"active"}
     ends = vg.json("key", "show", "ci")["secrets"][1]["expires_at"]
+    assert f" until {ends}" in vg.done("key", "show", "ci").out
     left = parse(ends) - datetime.now(UTC)
     assert timedelta(hours=23) < left <= timedelta(hours=24)
 

@@ -65,7 +65,7 @@ def test_empty_list(vg: Visiongate) -> None:
         (("create", "x", "--label", "cost"), 2, "write it as cost-center=42"),
         (("create", "x", "--label", "a=b\nc"), 2, "not one line"),
         (("create", "x", "--label", "a b=c"), 2, "cannot be a label's name"),
-        (("show", "vison"), 1, "there is no team 'vison'; teams: vision"),
+        (("show", "vison"), 1, "there is no team 'vison'; did you mean 'vision'?"),
         (("set", "vision"), 2, "say what to change"),
         (("set", "vision", "--plan", "gold"), 2, "unknown plan 'gold'"),
         (("set", "vision", "--remove-limit", "usd/month"), 2, "no limit of its own of usd/month"),

@@ -134,6 +134,27 @@ def test_revoked_is_for_good(full: Visiongate, tmp_path: Path) -> None:
     assert full.json("key", "show", key_id)["status"] == "revoked"
 
 
+@pytest.mark.parametrize("overlap", ["0", "7d"])
+def test_replaced_is_for_good(full: Visiongate, tmp_path: Path, overlap: str) -> None:
+    """An older file brings back no secret that was replaced since, nor takes the new one away."""
+    file = exported(full, tmp_path / "teams.yaml")
+    full.done("key", "rotate", "ci", "--overlap", overlap)
+    after = records(full)
+    assert "0 changed" in full.done("import", file).out
+    assert records(full) == after
+
+
+def test_replaced_elsewhere(full: Visiongate, tmp_path: Path) -> None:
+    """A file from a store where a key was rotated brings its new secret here."""
+    older = exported(full, tmp_path / "older.yaml")
+    full.done("key", "rotate", "ci", "--overlap", "0")
+    newer, after = exported(full, tmp_path / "newer.yaml"), records(full)
+    empty(full)
+    full.done("import", older)
+    assert "1 changed" in full.done("import", newer).out
+    assert records(full)["vg:{vision}:records"] == after["vg:{vision}:records"]
+
+
 def test_other_pepper(full: Visiongate, tmp_path: Path) -> None:
     """Keys signed with a pepper that is not configured are warned of."""
     file = exported(full, tmp_path / "teams.yaml")

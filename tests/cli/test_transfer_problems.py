@@ -16,6 +16,10 @@ def first(data: dict[str, Any]) -> dict[str, Any]:
     return key
 
 
+def grant(limit: str, stamp: int) -> dict[str, Any]:
+    return {"limit": limit, "stamp": stamp, "until": "2999-01-01"}
+
+
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
@@ -39,7 +43,13 @@ def first(data: dict[str, Any]) -> dict[str, Any]:
             lambda d: d["teams"][0].update(grants=[{"limit": "5 images", "stamp": "x"}]),
             "must be a whole number",
         ),
+        (lambda d: d["teams"][0].update(grants=[grant("5 images/day", 10**14)]), "the stamp of"),
+        (lambda d: d["teams"][0].update(grants=[grant("5 images/month", 0)]), "the stamp of"),
+        (lambda d: d["teams"][0].update(grants=[grant("5 concurrent", 0)]), "has no window"),
+        (lambda d: d["teams"][0].update(labels={f"l{n}": "" for n in range(65)}), "at most 64"),
         (lambda d: d["teams"][0].update(created_at="long ago"), "is not a time"),
+        (lambda d: d["teams"][0].update(created_at="0001-01-01T00:00:00+23:59"), "is not a time"),
+        (lambda d: d["teams"][0].update(created_at="9999-12-31T23:59:59-23:59"), "is not a time"),
         (lambda d: d["teams"].append(dict(d["teams"][0])), "is in the file twice"),
         (lambda d: first(d).pop("id"), "keys[0].id: required"),
         (lambda d: first(d).update(id="x"), "is not a key's id"),

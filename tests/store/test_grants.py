@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from proxy.domain.limits import NANO, Limit, parse_limit
 from proxy.domain.quota import stamp_of
 from proxy.rules import build_plans
 from proxy.store.client import Store
-from proxy.store.directory import Directory
+from proxy.store.directory import Directory, DirectoryError
 from proxy.store.grants import carry_grants, give
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import rows_key, team_keys
@@ -123,6 +124,38 @@ async def test_who_ends_first_is_spent_first(team: Team) -> None:
     await team.used("2026-11-05", usd=65)
     assert len(await team.look("2026-11-25")) == 2
     assert await team.look("2026-12-01") == [f"15 usd/month @{month('2026-12-01')}"]
+
+
+async def test_who_had_ended_is_not_spent(team: Team) -> None:
+    """What was used after a grant's end comes off the one that still goes on."""
+    late = granted("20 usd/month", "2026-11-02", "2026-12-31")
+    soon = granted("10 usd/month", "2026-11-02", "2026-11-20")
+    await team.make(late, soon)
+    await team.used("2026-11-05", usd=53)
+    await team.used("2026-11-20", usd=12)
+    assert await team.look("2026-12-01") == [f"8 usd/month @{month('2026-12-01')}"]
+
+
+async def test_a_grant_of_long_ago(team: Team) -> None:
+    """A grant that nobody looked at for decades is carried at once, not window by window."""
+    first = granted("20 tokens/day", "1970-01-01", "2999-01-01")
+    for n in range(100):
+        await team.used(f"2026-11-{n % 28 + 1:02}", tokens=100, model=f"m{n}")
+    await team.make(first, limits=[parse_limit("400 tokens/day")])
+    async with asyncio.timeout(1):
+        (left,) = await team.look("2026-12-01")
+    assert left.startswith("20 tokens/day")
+
+
+async def test_not_without_end(store: Store) -> None:
+    """A team has at most a hundred grants that go on."""
+    directory = Directory(store, ["a pepper of the tests"])
+    await directory.create_team("t", limits=(MONTH,))
+    given = granted("1 usd/month", "2026-11-02", "2999-01-01")
+    await directory.change_team("t", lambda t: msgspec.structs.replace(t, grants=(given,) * 99))
+    assert len((await give(store, directory, "t", parse_limit("1 usd/month"))).grants) == 100
+    with pytest.raises(DirectoryError, match="raise its limit instead"):
+        await give(store, directory, "t", parse_limit("1 usd/month"))
 
 
 async def test_the_limit_of_a_model(team: Team) -> None:

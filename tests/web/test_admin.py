@@ -10,7 +10,7 @@ import pytest
 
 from tests.gateway import Gateway
 from tests.scripted import ScriptedUpstream, chat_stream
-from tests.web.admin_api import TOKEN, Api, open_api
+from tests.web.admin_api import PREFIX, TOKEN, Api, open_api
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
@@ -81,7 +81,7 @@ async def test_no_token_no_api(gateway: Gateway, path: str) -> None:
         ("GET", "/usage?month=2026-11&since=7d", 400, "month", "a period already"),
         ("GET", "/usage?sinse=7d", 400, "sinse", "did you mean 'since'?"),
         ("GET", "/usage?team=a&team=b", 400, "team", "given twice"),
-        ("GET", "/usage?team=nobody", 404, None, "no team 'nobody'"),
+        ("GET", "/usage?team=nobody", 404, "team", "no team 'nobody'"),
         ("GET", "/teams?all=1", 400, "all", "takes none"),
         ("GET", "/teams/nobody", 404, "team", "no team 'nobody'"),
         ("GET", "/keys?team=nobody", 404, "team", "no team 'nobody'"),
@@ -100,6 +100,46 @@ async def test_wrong_questions(
     error = await api.refused(status, method, path)
     assert error["param"] == param
     assert said in error["message"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usage?month=9999-12",
+        "/usage?month=0001-01",
+        "/usage?since=0001-01-01&until=9999-12-31",
+        "/audit?since=9999-12-31",
+    ],
+)
+async def test_the_ends_of_the_calendar(api: Api, path: str) -> None:
+    """A period may lie anywhere in the calendar; it is empty then."""
+    assert await api.done("GET", path) == []
+
+
+async def test_before_all_time(api: Api) -> None:
+    """The audit since a day before 1970 is the whole audit."""
+    await api.done("POST", "/teams", {"name": "vision"})
+    assert len(await api.done("GET", "/audit?since=0001-01-01")) == 1
+
+
+async def test_nobody_keeps_an_answer(api: Api) -> None:
+    """No answer is to be kept on the way, and one without the token says what would do."""
+    url = f"{api.gateway.admin}{PREFIX}/teams"
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    async with api.gateway.session.get(url, headers=bearer) as answer:
+        assert answer.headers["cache-control"] == "no-store"
+    async with api.gateway.session.get(url) as answer:
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+async def test_few_words_of_many_teams(api: Api) -> None:
+    """Who asks for a team that there is not is told one like it, never hundreds."""
+    for n in range(25):
+        await api.gateway.directory.create_team(f"team-{n:02}")
+    for path in ("/teams/", "/usage?team="):
+        near = await api.refused(404, "GET", f"{path}team-077")
+        assert "did you mean 'team-07'?" in near["message"]
+        assert len((await api.refused(404, "GET", f"{path}zzz"))["message"]) < 60
 
 
 async def test_the_description_is_whole(api: Api) -> None:

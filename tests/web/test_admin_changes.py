@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from proxy.domain.identity import KeyRecord
+from proxy.store.directory import Directory
 from tests.scripted import ScriptedUpstream, chat_stream
 from tests.web.admin_api import Api, at_once, open_api
 
@@ -106,14 +108,29 @@ async def test_who_is_first(api: Api) -> None:
     assert [line["action"] for line in lines] == ["team.create", "key.create"]
 
 
+async def test_deleted_while_a_key_is_made(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is given a key of a team that was deleted while it was made."""
+    await team(api)
+    add_key = Directory.add_key
+
+    async def late(directory: Directory, record: KeyRecord) -> None:
+        await directory.delete_team("vision")
+        await add_key(directory, record)
+
+    monkeypatch.setattr(Directory, "add_key", late)
+    error = await api.refused(404, "POST", "/keys", {"team": "vision", "name": "ci"})
+    assert "was deleted" in error["message"]
+
+
 NEW: dict[str, Any] = {"name": "new"}
+MANY = {f"l{n}": "x" for n in range(65)}
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "param", "said"),
     [
         ("POST", "/teams", {}, 400, "name", "required"),
-        ("POST", "/teams", [], 400, None, "must be an object of name"),
+        ("POST", "/teams", [], 400, None, "must be a JSON object"),
         ("POST", "/teams", {"name": "a b"}, 400, "name", "cannot be a team's name"),
         ("POST", "/teams", {"name": 7}, 400, "name", "must be text"),
         ("POST", "/teams", {"name": "vision"}, 409, "name", "choose another name"),
@@ -125,13 +142,22 @@ NEW: dict[str, Any] = {"name": "new"}
         ("POST", "/teams", {**NEW, "labels": {"a b": "1"}}, 400, "labels.a b", "letters"),
         ("POST", "/teams", {**NEW, "labels": {"a": 1}}, 400, "labels.a", "must be text"),
         ("POST", "/teams", {**NEW, "labels": []}, 400, "labels", "must be an object"),
-        ("POST", "/teams", b"{", 400, None, "not JSON"),
-        ("POST", "/teams", b"[" * 100_000, 400, None, "not JSON"),
+        ("POST", "/teams", b"{", 400, None, "not valid JSON"),
+        ("POST", "/teams", b"[" * 100_000, 400, None, "must be a JSON object"),
+        ("POST", "/teams", b'{"name": "x", "name": "y"}', 400, "name", "appears twice"),
+        ("POST", "/teams", {"name": "x" * 257}, 400, "name", "at most 256 characters"),
+        ("POST", "/teams", {**NEW, "labels": MANY}, 400, "labels", "at most 64 labels"),
+        ("PATCH", "/teams/vision", {"labels": MANY}, 400, "labels", "at most 64 labels"),
         ("PATCH", "/teams/vision", {}, 400, None, "Say what to change"),
         ("PATCH", "/teams/vision", {"status": "deleted"}, 400, "status", "active or paused"),
         ("PATCH", "/teams/nobody", {"plan": "default"}, 404, "team", "no team 'nobody'"),
         ("POST", "/teams/vision/grants", {"amount": "5 usd"}, 400, "amount", "its limits: 1,000"),
         ("POST", "/teams/vision/grants", {"amount": "5"}, 400, "amount", "is not a limit"),
+        ("POST", "/teams/vision/grants", {"amount": "0 tokens"}, 400, "amount", "adds nothing"),
+        (
+            *("POST", "/teams/vision/grants", {"amount": f"{2**53 - 1} tokens"}),
+            *(400, "amount", "too large"),
+        ),
         (
             *("POST", "/teams/vision/grants"),
             *({"amount": "5k tokens", "until": "2020-01-01"}, 400, "until", "not in the future"),
@@ -140,6 +166,10 @@ NEW: dict[str, Any] = {"name": "new"}
         ("POST", "/keys", {"name": "x", "team": "nobody"}, 404, "team", "no team 'nobody'"),
         ("POST", "/keys", {"name": "ci", "team": "vision"}, 409, "name", "has a key 'ci'"),
         ("POST", "/keys", {"name": ".", "team": "vision"}, 400, "name", "cannot be a key's name"),
+        (
+            *("POST", "/keys", {"name": "key_0123456789ab", "team": "vision"}),
+            *(400, "name", "taken for a key's id"),
+        ),
         (
             *("POST", "/keys", {"name": "x", "team": "vision", "expires_at": "soon"}),
             *(400, "expires_at", "2027-01-31"),

@@ -12,6 +12,8 @@ import yaml
 from tests.scripted import ScriptedUpstream
 from tests.web.admin_api import TOKEN, Api, open_api
 
+YAML = {"media": "application/yaml"}
+
 
 @pytest.fixture
 async def api(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Api]:
@@ -61,6 +63,9 @@ async def test_a_diff(api: Api) -> None:
         (r'teams: [{name: x, labels: {a: "\x24{file:FILE}"}}]', "references are not filled in"),
         ("", "is empty"),
         ("teams: [a", "never closed"),
+        ("teams: [&a {name: x}, *a]", "An alias (*name) is not taken here"),
+        ("a: &a {b: c}\nd: {<<: [*a, *a]}", "An alias (*name) is not taken here"),
+        (f"teams: [{{name: {'x' * 5000}}}]", "longer than 256 characters"),
     ],
 )
 async def test_wrong_documents(api: Api, tmp_path: Path, text: str, said: str) -> None:
@@ -91,6 +96,27 @@ async def test_json_is_taken_as_it_is(api: Api) -> None:
     assert docs["labels"] == {"a": "${HOME} $$"}
     assert (await api.refused(400, "POST", "/import", b"{"))["message"].startswith("body: ")
     assert (await api.refused(400, "POST", "/import", []))["message"].startswith("body: ")
+
+
+async def test_a_star_is_text(api: Api) -> None:
+    """What only looks like an alias is text."""
+    await api.done(
+        "POST", "/import", b"teams: [{name: docs, labels: {a: 'R *D', b: x *y}}]", **YAML
+    )
+    assert (await api.done("GET", "/teams/docs"))["labels"] == {"a": "R *D", "b": "x *y"}
+
+
+async def test_a_name_twice(api: Api) -> None:
+    """JSON with a name twice in one object is refused: two readers might see two documents."""
+    body = b'{"teams": [{"name": "x", "status": "paused", "status": "active"}]}'
+    error = await api.refused(400, "POST", "/import", body)
+    assert "'status' appears twice" in error["message"]
+
+
+async def test_a_very_long_name(api: Api) -> None:
+    """What is wrong is told in few words, however much was sent."""
+    error = await api.refused(400, "POST", "/import", {"x" * 100_000: 1})
+    assert len(error["message"]) + len(error["param"]) < 2_000
 
 
 async def test_an_unknown_pepper(api: Api) -> None:

@@ -21,12 +21,13 @@ from proxy.domain.errors import (
     PayloadTooLarge,
     Unauthorized,
 )
+from proxy.domain.jsonbody import read_object
 from proxy.manage.checks import Unfit
 from proxy.manage.desk import Desk
 from proxy.rules import build_plans
 from proxy.store.audit import Line, clean
 from proxy.store.changes import BadName, DirectoryError, NotKnown
-from proxy.web.admin.fields import read_fields
+from proxy.web.admin.fields import MAX_BODY, read_fields
 from proxy.web.admin.openapi import describe
 from proxy.web.admin.route import Ask, Route
 from proxy.web.admin.schemas import ref
@@ -36,9 +37,10 @@ from proxy.web.door import DOOR, Door
 from proxy.web.read import expect_later, read_body
 from proxy.web.trace import TRACE
 
-MAX_BODY: Final = 8 * 2**20
 _DEADLINE: Final = 60.0  # seconds for a whole body
 _PROBLEMS: Final = 20  # of a document, told at once
+_WORDS: Final = 512  # characters of each of them
+_PRIVATE: Final = "no-store"  # secrets and hashes are kept by nobody on the way
 _JSON: Final = ("application/json",)
 _DOCUMENT: Final = (*_JSON, "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 ACTOR: Final = "x-visiongate-actor"
@@ -60,13 +62,13 @@ def add_routes(app: web.Application, token: str, config: Config) -> None:
     app.add_subapp(PREFIX, api)
 
 
-async def _describe(ask: Ask) -> Any:
+async def openapi(ask: Ask) -> Any:
     return describe(SERVED, PREFIX)
 
 
 SERVED: Final = (
     *ROUTES,
-    Route("GET", "/openapi.json", _describe, "This document", ref("OpenApi")),
+    Route("GET", "/openapi.json", openapi, "This document", ref("OpenApi")),
 )
 
 
@@ -78,10 +80,13 @@ def _guard(token: str) -> Middleware:
         if not _is_token(request, token.encode()):
             raise Unauthorized(
                 "This needs the admin token (admin.token in the config), in one header: "
-                "'Authorization: Bearer ...'."
+                "'Authorization: Bearer ...'.",
+                headers={"www-authenticate": "Bearer"},  # RFC 9110 section 11.6.1
             )
         try:
-            return await handler(request)
+            answer = await handler(request)
+            answer.headers["cache-control"] = _PRIVATE
+            return answer
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             raise MethodNotAllowed(f"It takes {allowed}.", headers={"allow": allowed}) from None
@@ -103,10 +108,10 @@ def _is_token(http: web.Request, token: bytes) -> bool:
 
 def _as_ours(error: DirectoryError | Unfit | ConfigError) -> GatewayError:
     if isinstance(error, ConfigError):
-        told = list(map(str, error.problems[:_PROBLEMS]))
+        told = [str(problem)[:_WORDS] for problem in error.problems[:_PROBLEMS]]
         more = len(error.problems) - len(told)
         told += [f"and {more} more"] if more else []
-        return BadRequest("\n".join(told), param=error.problems[0].path or None)
+        return BadRequest("\n".join(told), param=error.problems[0].path[:_WORDS] or None)
     message = f"{error}."
     if isinstance(error, NotKnown):
         return NotFound(message, param=error.field)
@@ -166,10 +171,7 @@ async def _body(route: Route, http: web.Request) -> bytes:
 def _decoded(route: Route, raw: bytes) -> Any:
     if route.bare and not raw.strip():
         return {}
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The body is not JSON: {str(error)[:128]}.") from None
+    return read_object(raw)[1]
 
 
 def _acting(desk: Desk, door: Door, http: web.Request) -> Desk:

@@ -10,6 +10,8 @@ from proxy.config.problems import nearest
 from proxy.domain.errors import BadRequest
 from proxy.manage import values
 
+MAX_BODY: Final = 8 * 2**20
+
 Reader = Callable[[Any], Any]
 Schema = Mapping[str, Any]
 
@@ -56,12 +58,14 @@ def _read(name: str, one: Field, value: Any) -> Any:
         raise BadRequest(f"'{place}': {error}.", param=place) from None
 
 
-def text(read: Callable[[str], Any] = str) -> Reader:
-    """Text that is not empty."""
+def text(read: Callable[[str], Any] = str, most: int = values.LONGEST) -> Reader:
+    """Text that is not empty, of at most so many characters."""
 
     def read_text(value: Any) -> Any:
         if not isinstance(value, str) or not value:
             raise ValueError("must be text")
+        if len(value) > most:
+            raise ValueError(f"must be at most {most} characters")
         return read(value)
 
     return read_text
@@ -110,7 +114,7 @@ def labels(value: Any) -> dict[str, str | None]:
 
 
 def _string(description: str, **more: Any) -> dict[str, Any]:
-    return {"type": "string", "description": description, **more}
+    return {"type": "string", "description": description, "maxLength": values.LONGEST, **more}
 
 
 _WHEN: Final = "a time (2027-01-31T08:00:00Z), a day (its first moment, UTC) or a span (90d)"
@@ -160,7 +164,11 @@ EXPIRES: Final = Field(
 OVERLAP: Final = Field(
     text(values.duration), _string("how long the old secret goes on, such as 24h (default) or 0")
 )
-LEAK: Final = Field(text(), _string("a key, or any text that may hold keys"), required=True)
+LEAK: Final = Field(
+    text(most=MAX_BODY),
+    _string("a key, or any text that may hold keys", maxLength=MAX_BODY),
+    required=True,
+)
 EFFECTIVE: Final = Field(
     lambda value: one_of("true", "false")(value) == "true",
     {"type": "string", "enum": ["true", "false"], "description": "with every limit that binds it"},

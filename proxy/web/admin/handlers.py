@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from typing import Any
 
+import yaml
 from aiohttp import web
 from msgspec.structs import replace
 
@@ -13,8 +16,9 @@ from proxy.domain.errors import BadRequest, NotFound
 from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.domain.limits import merge
 from proxy.manage.desk import OVERLAP, new_key_shape
-from proxy.manage.document import JsonDocument, as_yaml
+from proxy.manage.document import as_yaml
 from proxy.manage.findings import find_owners
+from proxy.manage.jsonfile import JsonDocument
 from proxy.manage.transfer import PEPPER_MISSING, export_all, plan_import
 from proxy.manage.values import period
 from proxy.store.audit import read_audit
@@ -26,6 +30,7 @@ from proxy.web.admin.route import Ask
 _LINES = 1_000
 _GROUPS = ("team", "model")
 _CHARSET = "utf-8"
+_ALIAS_LIKE = re.compile(r"(?:^|[\s\[{,])\*\S", re.MULTILINE)
 
 
 async def list_teams(ask: Ask) -> Any:
@@ -124,7 +129,7 @@ async def show_usage(ask: Ask) -> Any:
             ask.desk.store, ask.desk.directory, list(ask.desk.config.models), asked
         )
     except DirectoryError as error:
-        raise NotFound(f"{error}.") from None
+        raise NotFound(f"{error}.", param=error.field) from None
     return report.rows
 
 
@@ -163,8 +168,19 @@ def _read_document(ask: Ask) -> Document | JsonDocument:
         raise BadRequest("The document is empty.")
     if ask.media == "application/json":
         return JsonDocument(text, "body")
+    if _has_alias(text):
+        raise BadRequest("An alias (*name) is not taken here; write out what it stands for.")
     # Its references are not filled in: they would read this machine's files and environment.
     return read_yaml(text, "body", None)
+
+
+def _has_alias(text: str) -> bool:
+    """Whether YAML has an alias: few lines of them stand for more than any machine can hold."""
+    if not _ALIAS_LIKE.search(text):
+        return False
+    with contextlib.suppress(yaml.YAMLError):  # which is told when it is read
+        return any(isinstance(x, yaml.AliasEvent) for x in yaml.parse(text, yaml.SafeLoader))
+    return False
 
 
 def _asked(ask: Ask) -> dict[str, Any]:
