@@ -16,9 +16,9 @@ import msgspec
 from proxy.domain import parameters as rule
 from proxy.domain.errors import BadRequest
 from proxy.domain.jsonbody import read_object
-from proxy.domain.vocabulary import IMAGE_KEYS, PARTS, TYPED_KEYS
+from proxy.domain.vocabulary import CACHE_KEYS, IMAGE_KEYS, PARTS, THOUGHTS
 
-#: Messages and parts together: no honest request comes near, and each costs a check.
+#: Messages, parts and calls together: no honest request comes near, and each costs a check.
 MOST_PARTS: Final = 10_000
 
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -161,13 +161,24 @@ def _messages(fields: Mapping[str, Any], allowed: frozenset[str]) -> list[dict[s
         raise rule.wrong_type("messages", "a list of messages", messages)
     if not messages:
         raise rule.invalid("messages", "must hold at least one message")
-    count = len(messages)
-    for index, message in enumerate(messages[:MOST_PARTS]):
-        _check_message(message, f"messages[{index}]", allowed)
-        count += len(message["content"]) if isinstance(message.get("content"), list) else 0
-    if count > MOST_PARTS:
+    if sum(map(_size, messages)) > MOST_PARTS:
         raise rule.invalid("messages", f"must hold at most {MOST_PARTS} messages and parts")
+    for index, message in enumerate(messages):
+        _check_message(message, f"messages[{index}]", allowed)
     return messages
+
+
+def _size(message: Any) -> int:
+    """How many of what costs a check a message is: itself, its parts, what is in its thoughts,
+    its calls.
+    """
+    if not isinstance(message, dict):
+        return 1
+    lists = [
+        inner for name in ("content", "tool_calls") if isinstance(inner := message.get(name), list)
+    ]
+    thoughts = (part.get("thinking") for inner in lists for part in inner if isinstance(part, dict))
+    return 1 + sum(map(len, lists)) + sum(len(t) for t in thoughts if isinstance(t, list))
 
 
 def _check_message(message: Any, path: str, allowed: frozenset[str]) -> None:
@@ -227,12 +238,20 @@ def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
             param=f"{path}.type",
             code="invalid_value",
         )
-    rule.check_keys(part, (*TYPED_KEYS, kind), path, allowed)
-    if kind in ("text", "refusal") and not isinstance(part.get(kind), str):
+    rule.check_keys(part, PARTS.get(kind, ("type", kind, *CACHE_KEYS)), path, allowed)
+    if kind == "thinking" and isinstance(part.get(kind), list):
+        _check_thoughts(part[kind], f"{path}.{kind}", allowed)
+    elif kind in ("text", "refusal", "thinking") and not isinstance(part.get(kind), str):
         if part.get(kind) is None:
             raise rule.missing(f"{path}.{kind}")
         raise rule.wrong_type(f"{path}.{kind}", "a string", part[kind])
     return kind
+
+
+def _check_thoughts(thoughts: list[Any], path: str, allowed: frozenset[str]) -> None:
+    for index, thought in enumerate(thoughts):
+        if _part_type(thought, f"{path}[{index}]", allowed) not in THOUGHTS:
+            raise rule.invalid(f"{path}[{index}].type", f"must be one of {', '.join(THOUGHTS)}")
 
 
 def _image_url(

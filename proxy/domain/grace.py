@@ -33,6 +33,7 @@ class Grace:
     """The allowance of one worker; `share` is of each limit, from 0 to 1.
 
     There is none before `open`: a worker that has just come is one that others do not know of.
+    What a worker has admitted it knows for its own life: one that starts anew has it all again.
     """
 
     def __init__(self, share: Decimal) -> None:
@@ -40,6 +41,13 @@ class Grace:
         self._taken: dict[_Place, tuple[int, int]] = {}  # the window's stamp, and how much
         self.workers = 1
         self.open = False
+
+    def counted(self, alive: int, *, steady: bool) -> None:
+        """So many workers are alive, by the store. `steady`: it has been there for so long that
+        each of them has been heard; until then it may know of fewer than there are.
+        """
+        self.open = self.open or steady
+        self.workers = alive if steady else max(alive, self.workers)
 
     def admit(
         self, team: str, bounds: Iterable[Bound], asked: Amounts, now: int
@@ -88,11 +96,15 @@ def _amount(bound: Bound, now: int) -> int:
 def most_over(bounds: Iterable[Bound], share: Decimal) -> dict[str, int | float]:
     """The most that all workers together can admit over these limits, summed by unit and window;
     beside it one request of each worker, where a share is smaller than that. usd in usd.
+
+    Limits on a model count where their owner has none for all models.
     """
+    found = list(bounds)
+    whole = {(b.owner, *b.limit.slot[:2]) for b in found if b.limit.model == ANY_MODEL}
     sums: Counter[tuple[str, str]] = Counter()
-    for bound in bounds:
+    for bound in found:
         limit = bound.limit
-        if limit.model == ANY_MODEL:
+        if limit.model == ANY_MODEL or (bound.owner, limit.unit, limit.window) not in whole:
             sums[limit.unit, limit.window] += int((limit.amount + bound.grant) * share)
     return {
         f"{unit}/{window}": float(Decimal(most) / NANO) if unit == "usd" else most

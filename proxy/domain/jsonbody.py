@@ -22,6 +22,9 @@ MOST_LEVELS: Final = 100
 #: Decoding costs by the value, not by the byte: a comma is one, a container about eight.
 MOST_WORK: Final = 3_000_000
 
+#: No honest object has so many, where each name costs a check.
+MOST_NAMES: Final = 1_000
+
 #: A quote may be a key's or an escaped one: each costs the search for duplicates.
 MOST_QUOTES: Final = 1_500_000
 
@@ -55,6 +58,8 @@ def read_object(body: bytes) -> tuple[dict[str, msgspec.Raw], dict[str, Json]]:
         raise BadRequest("The request body must be a JSON object.") from None
     except msgspec.DecodeError as error:
         raise _not_json(body, error) from None
+    if len(raw) > MOST_NAMES:
+        raise BadRequest(f"The request body holds more than {MOST_NAMES} fields.")
     fields = {name: _decode(name, value) for name, value in raw.items()}
     # Every key shows up as a quote and a colon, and so may some text: equal counts prove
     # that no key was dropped, unequal ones call for the slow reader.

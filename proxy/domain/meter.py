@@ -26,6 +26,9 @@ _BATCH: Final = 32 * 1024
 
 _TELLING = re.compile(rb'"usage"(?!\s*:\s*null)|"error"(?!\s*:\s*null)|\[DONE\]')
 
+#: Other names for the text of `reasoning`, which OpenRouter and vLLM send beside it.
+_AGAIN: Final = frozenset(("reasoning_content", "reasoning_details"))
+
 #: Where a text belongs: the choice's index, and the field of its message.
 _Place = tuple[int, str]
 
@@ -162,7 +165,10 @@ class StreamMeter:
         splitter = EventSplitter()
         pieces: defaultdict[_Place, list[str]] = defaultdict(list)
         for event in (*splitter.feed(kept), splitter.rest()):
-            for place, text in self._texts.of(_decoded(data_of(event) or b"") or {}):
+            data = data_of(event)
+            if not data or data == DONE:
+                continue
+            for place, text in self._texts.of(_decoded(data) or {}):
                 pieces[place].append(text)
         self._delivered += self._tokenizer.guess([_joined(texts) for texts in pieces.values()])
 
@@ -187,8 +193,10 @@ class _Texts:
         index = choice.get("index")
         for name in self._names:
             part = choice.get(name)
-            for key, value in (part if isinstance(part, dict) else {name: part}).items():
-                for text in filter(None, _strings(value) if key != "role" else ()):
+            texts = part if isinstance(part, dict) else {name: part}
+            unread = {"role", *(_AGAIN if texts.get("reasoning") else ())}
+            for key, value in texts.items():
+                for text in filter(None, _strings(value) if key not in unread else ()):
                     self._names = (name,)
                     yield (index if isinstance(index, int) else 0, key), text
             if self._names == (name,):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from proxy.domain.errors import BadRequest
+from proxy.domain.jsonbody import MOST_NAMES
 from proxy.domain.vocabulary import (
+    CACHE_KEYS,
     CARRIERS,
     CLIENT_TOOLS,
     PARTS,
     REFUSED,
     THINKING,
-    TOOL_KEYS,
-    TYPED_KEYS,
     proper,
 )
 
@@ -25,23 +25,36 @@ LARGEST_N: Final = 128
 LONGEST_WORD: Final = 32
 LONGEST_NAME: Final = 64
 
+#: No honest request comes near, and each costs a check.
+MOST_TOOLS: Final = 10_000
+
+#: With several refused parameters, the same one is named each time.
+_RANKS: Final = {name: rank for rank, name in enumerate(REFUSED)}
+
 
 def check_spelling(
-    names: Iterable[str], path: str = "", allowed: frozenset[str] = frozenset()
+    names: Collection[str], path: str = "", allowed: frozenset[str] = frozenset()
 ) -> None:
     """Raise BadRequest for another spelling of a checked name, which could undo the check;
     `path` ends before the name.
     """
+    _check_size(names, path.rstrip("."))
     for name in names:
         meant = proper(name)
         if meant is not None and name not in allowed:
             raise _unknown(path + name[:LONGEST_NAME], f"Did you mean '{meant}'?")
 
 
+def _check_size(names: Collection[str], path: str) -> None:
+    if len(names) > MOST_NAMES:
+        raise invalid(path, f"must hold at most {MOST_NAMES} fields")
+
+
 def check_keys(
     value: Mapping[str, Any], known: tuple[str, ...], path: str, allowed: frozenset[str]
 ) -> None:
     """Raise BadRequest for a key that an object of a closed vocabulary does not have."""
+    _check_size(value, path)
     for key in value:
         if value[key] is None or key in known or (key in allowed and key not in PARTS):
             continue
@@ -54,8 +67,9 @@ def check_keys(
 
 
 def check_cache(value: Mapping[str, Any], path: str, allowed: frozenset[str]) -> None:
-    """Raise BadRequest where an object's `cache_control` costs more than the default."""
-    _refuse("cache_control", value.get("cache_control"), f"{path}.", allowed)
+    """Raise BadRequest where what an object says of the cache costs more than the default."""
+    for key in CACHE_KEYS:
+        _refuse(key, value.get(key), f"{path}.", allowed)
 
 
 def stray_carrier(value: Mapping[str, Any], kind: str, allowed: frozenset[str]) -> str | None:
@@ -67,7 +81,7 @@ def stray_carrier(value: Mapping[str, Any], kind: str, allowed: frozenset[str]) 
             if key in CARRIERS
             and key != kind
             and (key not in allowed or key in PARTS)
-            and value[key] is not None
+            and value[key] not in (None, [])
         ),
         None,
     )
@@ -75,8 +89,8 @@ def stray_carrier(value: Mapping[str, Any], kind: str, allowed: frozenset[str]) 
 
 def refuse_parameters(fields: Mapping[str, Any], allowed: frozenset[str]) -> None:
     """Raise BadRequest for the first parameter that the plan does not allow."""
-    for name in REFUSED:
-        _refuse(name, fields.get(name), "", allowed)
+    for name in sorted(fields.keys() & REFUSED.keys(), key=_RANKS.__getitem__):
+        _refuse(name, fields[name], "", allowed)
     if (stray := stray_carrier(fields, "messages", allowed)) is not None:
         raise invalid(stray, "belongs in a content part of its own type")
     effort = fields.get("reasoning_effort")
@@ -99,7 +113,7 @@ def _refuse(name: str, value: Any, path: str, allowed: frozenset[str]) -> None:
 
 def thinks(fields: Mapping[str, Any]) -> bool:
     """Whether the request has its model think, be it one that is known to or not."""
-    return any(switched_on(fields.get(name)) for name, switched_on in THINKING.items())
+    return any(THINKING[name](fields[name]) for name in fields.keys() & THINKING.keys())
 
 
 def _check_tools(tools: Any, allowed: frozenset[str]) -> None:
@@ -107,6 +121,8 @@ def _check_tools(tools: Any, allowed: frozenset[str]) -> None:
         return
     if not isinstance(tools, list):
         raise wrong_type("tools", "a list of tools", tools)
+    if len(tools) > MOST_TOOLS:
+        raise invalid("tools", f"must hold at most {MOST_TOOLS} tools")
     for index, tool in enumerate(tools):
         path = f"tools[{index}]"
         if not isinstance(tool, dict):
@@ -118,9 +134,11 @@ def _check_tools(tools: Any, allowed: frozenset[str]) -> None:
                 "provider runs have a price of their own.",
                 param=f"{path}.type",
             )
-        check_keys(tool, (*TYPED_KEYS, kind), path, allowed)
+        check_keys(tool, ("type", kind, *CACHE_KEYS), path, allowed)
         if isinstance(tool.get(kind), dict):
-            check_keys(tool[kind], TOOL_KEYS[kind], f"{path}.{kind}", allowed)
+            # The client's own definition, of which the model reads what its server knows.
+            check_spelling(tool[kind], f"{path}.{kind}.", allowed)
+            check_cache(tool[kind], f"{path}.{kind}", allowed)
 
 
 def boolean(fields: Mapping[str, Any], name: str, default: bool = False) -> bool:

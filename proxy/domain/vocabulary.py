@@ -29,7 +29,9 @@ _WHY: Final[Mapping[str, tuple[str, ...]]] = {
     "it keeps the request at the provider": (
         *("store", "cache", "background", "conversation", "conversation_id", "thread_id"),
     ),
-    "it keeps the prompt for longer": ("prompt_cache_retention", "prompt_cache_options"),
+    "it keeps the prompt for longer": (
+        *("prompt_cache_retention", "prompt_cache_options", "prompt_cache_breakpoint"),
+    ),
     "it continues a prompt that is not in the request": (
         *("previous_response_id", "session_params", "cached_content", "prompt", "input"),
         *("assistant_id", "agent_id"),
@@ -84,14 +86,18 @@ _WHY: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 _EPHEMERAL: Final = {"type": "ephemeral"}
+_MODES: Final[tuple[dict[str, str], ...]] = ({}, {"mode": "implicit"}, {"mode": "explicit"})
 
 #: Values that mean no more than leaving the parameter out.
 _HARMLESS: Final[Mapping[str, _Test]] = {
-    "service_tier": _only("auto", "default"),
+    "service_tier": _only("auto", "default", "on_demand"),  # Groq's name for its default
     "speed": _only("standard"),
     "priority": _only(0),
     "cache_control": _only(_EPHEMERAL, {**_EPHEMERAL, "ttl": "5m"}),
     "prompt_cache_retention": _only("in_memory", "in-memory"),
+    # Half an hour is what there is by default.
+    "prompt_cache_options": _only(*_MODES, *({**mode, "ttl": "30m"} for mode in _MODES)),
+    "prompt_cache_breakpoint": _only({"mode": "explicit"}),
     "modalities": _only(["text"]),
     **dict.fromkeys(("n_cmpl", "best_of", "num_beams", "candidate_count"), _only(1)),
     **dict.fromkeys(("num_return_sequences", "num_completions"), _only(1)),
@@ -100,6 +106,7 @@ _HARMLESS: Final[Mapping[str, _Test]] = {
     **dict.fromkeys(("enable_search", "enable_web_search", "web_search"), _only(False)),
     **dict.fromkeys(("enable_code_interpreter", "auto_max_new_tokens"), _only(False)),
     "vl_high_resolution_images": _only(False),
+    **dict.fromkeys(("transforms", "plugins"), _only([])),
 }
 
 #: Parameters that change price, retention or reach beyond the request: what of their values
@@ -136,20 +143,26 @@ THINKING: Final[Mapping[str, _Test]] = {
     "chat_template_kwargs": _of_template,
 }
 
-#: Content parts that need no permission. Others carry media or files of unknown price.
-PARTS: Final = ("text", "image_url", "refusal")
+#: How a part or a tool says where the provider is to begin a cache.
+CACHE_KEYS: Final = ("cache_control", "prompt_cache_breakpoint")
+
+#: Content parts that need no permission, and their keys: others carry media or files of unknown
+#: price. Thoughts and references are in the answers of Mistral and others, who want them back.
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "text": ("type", "text", *CACHE_KEYS),
+    "image_url": ("type", "image_url", *CACHE_KEYS),
+    "refusal": ("type", "refusal", *CACHE_KEYS),
+    "thinking": ("type", "thinking", "signature", "closed"),
+    "reference": ("type", "reference_ids"),
+}
+
+#: What a thought is made of, where it is no mere text.
+THOUGHTS: Final = ("text", "reference")
 
 #: Tools that the client itself runs; any other type has the provider call out.
 CLIENT_TOOLS: Final = ("function", "custom")
 
-#: The keys of objects whose vocabulary is closed. A part and a tool have beside these the
-#: one that their type names.
 IMAGE_KEYS: Final = ("url", "detail")
-TYPED_KEYS: Final = ("type", "cache_control")
-TOOL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "function": ("name", "description", "parameters", "strict", "cache_control"),
-    "custom": ("name", "description", "format", "cache_control"),
-}
 
 #: Keys by which some server takes media or files from a message, or from beside the messages.
 CARRIERS: Final = frozenset(

@@ -34,9 +34,12 @@ class Provider:
     timeouts: Timeouts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
-    """A request, ready to be sent. `secret` is the provider's key within its headers."""
+    """A request, ready to be sent. `secret` is the provider's key within its headers.
+
+    `body` may be of many megabytes, and is let go by whoever no longer needs it.
+    """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)

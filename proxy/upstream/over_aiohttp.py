@@ -74,6 +74,7 @@ class AiohttpTransport:
             failure = _translated(error)
             failure.billed = failure.billed and body.sent
             raise failure from error
+        del body  # an answer may last for minutes
         self._watch(response)
         try:
             yield _AiohttpCall(response, timeouts, begun)

@@ -33,7 +33,8 @@ class Door:
 
     `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing.
     `warnings` are of the store; `grace`: some requests can be served while it is away. `calls`
-    are those under way, `waiting` what bounds those whose head has not come.
+    are those under way, `waiting` what bounds those whose head has not come; once `ended` is set,
+    no more are begun.
     """
 
     models: Mapping[str, Model]
@@ -55,9 +56,11 @@ class Door:
     warnings: Sequence[str]
     calls: set[Call] = field(default_factory=set)
     waiting: set[asyncio.Timeout] = field(default_factory=set)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end_calls(self) -> None:
-        """Break off what is under way, so that each client is told."""
+        """Break off what is under way, so that each client is told, and what comes after."""
+        self.ended.set()
         for call in tuple(self.calls):
             call.abort(stopping())
         for waiting in tuple(self.waiting):

@@ -184,8 +184,11 @@ async def _open(door: Door, outgoing: Outgoing, lease: Lease, trace: Trace) -> A
     """A call that the ledger, and the worker when it stops, can end; a failure is accounted for."""
     opening = door.upstream.open(outgoing, lease.meter.called)
     try:
+        if door.ended.is_set():
+            raise stopping()
         async with AsyncExitStack() as stack:
             call = await _head(door, stack.enter_async_context(opening))
+            outgoing.body = b""
             lease.lost = call.abort
             door.calls.add(call)
             try:

@@ -126,13 +126,18 @@ def test_an_assistant_need_not_say_anything() -> None:
     assert parse(hello(messages=[USER, {"role": "assistant", "tool_calls": [call]}])).model
 
 
-@pytest.mark.parametrize("shape", ["messages", "parts", "both"])
+@pytest.mark.parametrize("shape", ["messages", "parts", "both", "thoughts", "calls"])
 def test_messages_and_parts_are_bounded(shape: str) -> None:
-    """Messages and parts together may be MOST_PARTS, and not one more."""
+    """Messages, parts and calls together may be MOST_PARTS, and not one more."""
 
     def messages(extra: int) -> list[Any]:
         if shape == "messages":
             return [USER] * (MOST_PARTS + extra)
+        if shape == "thoughts":
+            thoughts = [{"type": "text", "text": ""}] * (MOST_PARTS - 2 + extra)
+            return [{"role": "assistant", "content": [{"type": "thinking", "thinking": thoughts}]}]
+        if shape == "calls":
+            return [{"role": "assistant", "tool_calls": [{"id": "c"}] * (MOST_PARTS - 1 + extra)}]
         if shape == "parts":
             return [{"role": "user", "content": [TEXT] * (MOST_PARTS - 1 + extra)}]
         half = MOST_PARTS // 2

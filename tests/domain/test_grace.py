@@ -56,6 +56,27 @@ def test_divided_by_the_workers() -> None:
     assert admitted(grace, bound("1000 tokens/day"), tokens(5)) == 5
 
 
+def test_who_was_not_heard_yet_still_counts() -> None:
+    """A store that has just come back knows of few workers: the others' shares stay theirs."""
+    grace, limit = opened(FIVE), bound("1000 tokens/day")
+    grace.counted(5, steady=True)
+    grace.counted(1, steady=False)
+    assert admitted(grace, limit, tokens(2)) == 5
+    grace.counted(6, steady=False)
+    assert grace.workers == 6
+    grace.counted(1, steady=True)
+    assert admitted(grace, limit, tokens(10)) == 4
+
+
+def test_open_once_all_were_heard() -> None:
+    """A newcomer has its share when every other worker has had the time to count it."""
+    grace = Grace(FIVE)
+    grace.counted(2, steady=False)
+    assert not grace.open
+    grace.counted(2, steady=True)
+    assert grace.open
+
+
 def test_at_least_one_request() -> None:
     """A share smaller than a request admits one, and another only as it has used nothing."""
     grace, limit = opened(FIVE), bound("1000 tokens/day")
@@ -162,3 +183,14 @@ def test_announced() -> None:
     """The most over the limits is summed by unit and window, money in usd."""
     limits = [bound("50 usd/month"), bound("10 usd/month"), bound("1000 tokens/day")]
     assert most_over(limits, FIVE) == {"tokens/day": 50, "usd/month": 3.0}
+
+
+def test_announced_for_models() -> None:
+    """Limits on models are summed where there is none for all models, else that one tells."""
+
+    def on(model: str, owner: str) -> Bound:
+        return Bound(parse_limit("1000 tokens/day", model), "team", owner)
+
+    assert most_over([on("a", "one"), on("b", "one"), on("*", "two"), on("a", "two")], FIVE) == {
+        "tokens/day": 150
+    }

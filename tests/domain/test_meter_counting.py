@@ -40,6 +40,9 @@ def test_text_of_one_read_with_the_usage() -> None:
         ({"content": None, "refusal": "No."}, 3),
         ({"reasoning_content": "Hmm"}, 3),
         ({"reasoning": "Hmm", "content": "x"}, 4),
+        ({"reasoning": "Hmm", "reasoning_content": "Hmm"}, 3),
+        ({"reasoning": "Hmm", "reasoning_details": [{"type": "r", "text": "Hmm"}]}, 3),
+        ({"reasoning": None, "reasoning_content": "Hmm"}, 3),
         ({"content": [{"type": "text", "text": "Hi"}]}, 2),
         ({"function_call": {"name": "f", "arguments": "{}"}}, 3),
         (
@@ -53,7 +56,7 @@ def test_text_of_one_read_with_the_usage() -> None:
     ],
 )
 def test_delivered_text(delta: Any, count: int) -> None:
-    """All that was generated is counted: content, refusals, reasoning, calls of tools."""
+    """All that was generated is counted, once: content, refusals, reasoning, calls of tools."""
     metered = meter()
     metered.feed(event({"choices": [{"index": 0, "delta": delta}]}))
     assert metered.outcome().delivered == count

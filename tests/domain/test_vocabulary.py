@@ -116,6 +116,16 @@ def test_only_the_short_cache_passes(where: str, ttl: dict[str, str]) -> None:
         assert parse(body)
 
 
+@pytest.mark.parametrize("part", [TEXT, IMAGE], ids=["text", "image"])
+def test_a_cache_may_begin_at_a_part(part: dict[str, Any]) -> None:
+    """OpenAI's mark for where a cache begins passes, and no other value of it."""
+    assert parse(asks({**part, "prompt_cache_breakpoint": {"mode": "explicit"}}))
+    where = "messages[0].content[0].prompt_cache_breakpoint"
+    for more in ({"ttl": "24h"}, {"mode": "forever"}):
+        marked = {**part, "prompt_cache_breakpoint": {"mode": "explicit", **more}}
+        assert refused(asks(marked)).param == where
+
+
 @pytest.mark.parametrize(
     ("fields", "on"),
     [
@@ -156,6 +166,11 @@ def test_a_request_may_have_its_model_think(fields: dict[str, Any], on: bool) ->
         ("best_of", 1),
         ("use_beam_search", False),
         ("prompt_cache_retention", "in_memory"),
+        ("prompt_cache_options", {"mode": "explicit"}),
+        ("prompt_cache_options", {"mode": "implicit", "ttl": "30m"}),
+        ("service_tier", "on_demand"),
+        ("transforms", []),
+        ("images", []),
     ],
 )
 def test_harmless_values_pass(name: str, value: Any) -> None:
@@ -164,7 +179,12 @@ def test_harmless_values_pass(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("store", 0), ("best_of", True), ("best_of", 1.0), ("service_tier", ["x"])]
+    ("name", "value"),
+    [
+        *(("store", 0), ("best_of", True), ("best_of", 1.0), ("service_tier", ["x"])),
+        *(("store", []), ("transforms", {}), ("images", {})),
+        ("prompt_cache_options", {"mode": "explicit", "ttl": "24h"}),
+    ],
 )
 def test_what_only_looks_harmless_is_refused(name: str, value: Any) -> None:
     """A value of another type, which an upstream may read otherwise, is not harmless."""
@@ -177,8 +197,9 @@ def test_the_first_of_the_table_is_named() -> None:
 
 
 def test_tools_of_the_client_pass() -> None:
-    """Functions and custom tools are run by the client, and pass."""
-    tools = [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {}}]
+    """Functions and custom tools are run by the client, and pass with whatever defines them."""
+    function = {"name": "f", "strict": True, "return": {"type": "string"}}
+    tools = [{"type": "function", "function": function}, {"type": "custom", "custom": {}}]
     assert parse(hello(tools=tools)).fields["tools"]
     assert parse(hello(tools=[])).fields["tools"]
 
@@ -195,7 +216,7 @@ def test_tools_of_the_client_pass() -> None:
         ([{"type": "FUNCTION"}], "tools[0].type"),
         ([{"type": "function", "googleSearch": {}}], "tools[0].googleSearch"),
         ([{"type": "function", "custom": {}}], "tools[0].custom"),
-        ([{"type": "function", "function": {"name": "f", "x": 1}}], "tools[0].function.x"),
+        ([{"type": "function", "function": {"Type": "mcp"}}], "tools[0].function.Type"),
         ([{"type": "custom", "server_url": "http://10.0.0.1"}], "tools[0].server_url"),
     ],
 )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from proxy import housekeeping
+from proxy.domain.errors import StoreUnavailable
+from proxy.domain.grace import Grace
+from proxy.store.layout import team_keys
+from proxy.store.node import Node
+from proxy.store.settlements import silent
 from tests.gateway import Gateway, open_gateway, until
 from tests.scripted import ScriptedUpstream, chat_stream
+from tests.store.wire import open_wire
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
@@ -59,6 +68,97 @@ async def test_a_chore_that_fails_is_told_and_tried_again(
         async with gate.post(key) as answer:
             await answer.read()
         assert await until_shown(gate) == 15
+
+
+async def test_teams_of_a_full_store(
+    store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Teams are looked at, and so their dead leases freed, when the store's memory is full."""
+    monkeypatch.setattr(housekeeping, "_LOOK_EVERY", 0.01)
+    async with open_gateway(store_url, upstream.url) as gate:
+        await gate.directory.create_team("vision")
+        with redis.Redis.from_url(store_url) as client:
+            client.config_set("maxmemory", 1)
+        enough = gate.door.ledger._marks.before("vision") + 10
+        await until(lambda: gate.door.ledger._marks.before("vision") > enough)
+
+
+@pytest.mark.parametrize("lost", ["all", "one"])
+async def test_what_the_store_lost_is_told(
+    store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """A store that has come back empty, or without a team, is found out with no request."""
+    monkeypatch.setattr(housekeeping, "_LOOK_EVERY", 0.01)
+    async with open_gateway(store_url, upstream.url) as gate:
+        await gate.key()
+        await until(lambda: bool(gate.door.ledger._marks.teams))
+        with redis.Redis.from_url(store_url) as client:
+            client.flushall() if lost == "all" else client.delete(*team_keys("vision"))
+
+        def told() -> list[dict[str, Any]]:
+            return [x for x in gate.log_lines() if x["event"] == "store_went_backwards"]
+
+        await until(lambda: bool(told()))
+        assert [line["team"] for line in told()] == ["vision"]
+
+
+async def test_many_teams_in_few_round_trips(
+    store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at 200 teams asks the store about ten times, not once or twice for each."""
+    async with open_gateway(store_url, upstream.url) as gate:
+        names = [f"team{number}" for number in range(200)]
+        await asyncio.gather(*map(gate.directory.create_team, names))
+        asked: list[None] = []
+        use = Node.use
+
+        def counted(*words: Any, **more: Any) -> Any:
+            asked.append(None)
+            return use(*words, **more)
+
+        monkeypatch.setattr(Node, "use", counted)
+        assert len(await gate.directory.teams()) == 200
+        assert len(asked) < 10
+        asked.clear()
+        await house_of(gate).look()
+        assert len(asked) < 15
+        assert sorted(gate.door.ledger._marks.teams) == sorted(names)
+
+
+async def test_workers_after_an_outage(
+    store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is back is not believed at once that there are fewer workers than before."""
+    monkeypatch.setattr(housekeeping, "_LOOK_EVERY", 0)
+    grace = Grace(Decimal("0.05"))
+    async with (
+        open_wire(store_url) as (wire, _),
+        open_gateway(wire.url, upstream.url) as gate,
+    ):
+        house = house_of(gate, grace)
+        for after, workers in ((2, 1), (1, 5), (2, 1)):
+            wire.cut()
+            with pytest.raises(StoreUnavailable):
+                await house.beat()
+            wire.mend()
+            await until(lambda: not gate.door.store.away)
+            grace.workers = 5
+            for _ in range(after):
+                await house.beat()
+            assert grace.workers == workers
+
+
+def house_of(gate: Gateway, grace: Grace | None = None) -> housekeeping.House:
+    """The chores of a gateway, for a test to do."""
+    keeping = housekeeping.Keeping(
+        plans=gate.door.keys._plans,
+        journals=Path("none"),
+        marks=gate.door.ledger._marks,
+        grace=grace,
+        alarm=silent,
+        retention=25,
+    )
+    return housekeeping.House(gate.door, keeping)
 
 
 async def until_shown(gate: Gateway) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.gateway import HELLO, events, open_gateway
+from tests.gateway import HELLO, Gateway, events, open_gateway
 from tests.scripted import End, Head, ScriptedUpstream, Send, Sleep, sse
 from tests.web.raw import chat_request, connected, unchunked
 from tests.web.test_lifecycle import Worker, ask, make_key, serving
@@ -65,6 +65,20 @@ async def test_an_answer_that_has_not_begun(
         assert (line["ended"], line["output_tokens"]) == ("draining", reserved)
         await worker.told("stopped")
         assert await asyncio.wait_for(worker.process.wait(), 5) == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_request_that_comes_too_late(
+    gateway: Gateway, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """What comes to its upstream after the calls were ended is told so, and charged nothing."""
+    key = await gateway.key("1 requests/day")
+    gateway.door.end_calls()
+    async with gateway.post(key, {**HELLO, "stream": stream}) as answer:
+        assert answer.status == 503
+        assert "shutting down" in await answer.text()
+    assert not upstream.requests
+    assert await gateway.used(key) == {"requests": (0, 0)}
 
 
 async def answered(
