@@ -14,7 +14,7 @@ from typing import Any, Final
 from proxy.access import Access, Plan, open_access
 from proxy.domain.errors import GatewayError, StoreUnavailable
 from proxy.domain.grace import Grace, most_over
-from proxy.domain.identity import KeyRecord, TeamRecord, encode_record
+from proxy.domain.identity import Bound, KeyRecord, TeamRecord, encode_record
 from proxy.domain.limits import ANY_MODEL
 from proxy.store.client import end_tasks
 from proxy.store.directory import DirectoryError
@@ -31,6 +31,7 @@ _REPLAY_EVERY: Final = 15.0
 _KEEP_EVERY: Final = 60.0
 _SHOW_EVERY: Final = 0.5
 _PRUNE_EVERY: Final = 3600.0
+_TEAMS: Final = 64  # looked at in one round trip
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
@@ -56,16 +57,17 @@ class House:
     def __init__(self, door: Door, keeping: Keeping) -> None:
         self._door = door
         self._keeping = keeping
-        self._born = 0.0
+        self._heard: float | None = None  # since when the store is there, without a miss
+        self._names: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Begin, and say how much may be used while the store is away. Raises StoreUnavailable."""
-        await self._beat()
-        self._born = time.monotonic()
+        await self.beat()
         if self._keeping.grace is not None:
             await self._announce(self._keeping.grace)
         chores: tuple[tuple[Chore, float], ...] = (
+            (self.beat, _LOOK_EVERY),
             (self.look, _LOOK_EVERY),
             (self.replay, _REPLAY_EVERY),
             (self.show_used, _SHOW_EVERY),
@@ -80,18 +82,32 @@ class House:
         with contextlib.suppress(OSError):
             await self.keep_marks()
 
+    async def beat(self) -> None:
+        """Say that this worker lives, and count those that do."""
+        grace = self._keeping.grace
+        try:
+            alive = await self._door.heart.beat()
+        except StoreUnavailable:
+            self._heard = None
+            raise
+        now = time.monotonic()
+        self._heard = now if self._heard is None else self._heard
+        if grace is not None:
+            grace.counted(alive, steady=now - self._heard > 1.5 * _LOOK_EVERY)
+
     async def look(self) -> None:
-        """Say that this worker lives; of every team, free the leases that have run out, bring
-        its grants into this window, and show its limits.
+        """Of every team, free the leases that have run out, bring its grants into this window,
+        and show its limits.
         """
-        await self._beat()
-        if self._keeping.grace is not None and time.monotonic() - self._born > 1.5 * _LOOK_EVERY:
-            self._keeping.grace.open = True  # by now every other worker has counted this one
-        door, now = self._door, time.time()
-        for team in await door.directory.teams():
-            with contextlib.suppress(DirectoryError):  # it was deleted meanwhile
-                await carry_grants(door.store, door.directory, team, self._keeping.plans, now)
-            await self._show(self._access(team))
+        with contextlib.suppress(StoreUnavailable):  # of a cluster, others may be there
+            self._names = await self._door.directory.team_names()
+        # A team of which only the marks know is lost: then looking at it tells.
+        names = sorted({*self._names, *self._keeping.marks.teams})
+        for some in (names[at : at + _TEAMS] for at in range(0, len(names), _TEAMS)):
+            teams = await self._door.directory.find_teams(some)
+            for team in filter(None, teams.values()):
+                await self._carry(team)
+            await self._show({n: self._access(t) if t else None for n, t in teams.items()})
 
     async def replay(self) -> None:
         """Make the settlements that dead workers left."""
@@ -107,8 +123,9 @@ class House:
         """Soon after a team used something, show what is left of its limits."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._door.ledger.settled(), _SHOW_EVERY)
-        while self._keeping.used:
-            await self._show(self._keeping.used.popitem()[1])
+        used = self._keeping.used
+        while used:
+            await self._show(dict(used.popitem() for _ in range(min(_TEAMS, len(used)))))
 
     async def prune(self) -> None:
         """Delete the rows that are older than the config keeps them."""
@@ -120,14 +137,21 @@ class House:
     async def keep_marks(self) -> None:
         await asyncio.to_thread(self._keeping.marks.keep)
 
-    async def _show(self, access: Access | None) -> None:
-        if access is None:
-            return
-        wanted = (b for b in access.bounds if b.scope == "team" and b.limit.model == ANY_MODEL)
-        _, states = await self._door.ledger.peek(access.team.name, tuple(wanted))
-        self._door.metrics.limits(access.team.name, states)
+    async def _carry(self, team: TeamRecord) -> None:
+        door, plans = self._door, self._keeping.plans
+        # Deleted meanwhile, or on a server that is away.
+        with contextlib.suppress(DirectoryError, StoreUnavailable):
+            await carry_grants(door.store, door.directory, team, plans, time.time())
+
+    async def _show(self, teams: Mapping[str, Access | None]) -> None:
+        wanted = {name: _shown(access) if access else () for name, access in teams.items()}
+        for name, states in (await self._door.ledger.look(wanted)).items():
+            if teams[name] is not None:
+                self._door.metrics.limits(name, states)
 
     def _access(self, team: TeamRecord) -> Access | None:
+        if team.status == "deleted":
+            return None
         nobody = encode_record(KeyRecord(id="", team="", name="", created_at=0))
         try:
             return open_access("", encode_record(team), nobody, self._keeping.plans, time.time())
@@ -145,11 +169,6 @@ class House:
                 self._keeping.alarm("chore_failed", chore=chore.__name__, error=kind)
             await asyncio.sleep(seconds)
 
-    async def _beat(self) -> None:
-        alive = await self._door.heart.beat()
-        if self._keeping.grace is not None:
-            self._keeping.grace.workers = alive
-
     async def _announce(self, grace: Grace) -> None:
         teams = [self._access(team) for team in await self._door.directory.teams()]
         bounds = [b for access in teams if access is not None for b in access.bounds]
@@ -158,5 +177,10 @@ class House:
             share=str(grace.share.normalize()),
             workers=grace.workers,
             most_over=most_over((b for b in bounds if b.scope == "team"), grace.share),
-            beside="one request a worker and limit, where its share is smaller than that",
+            beside="one request a worker and limit, where its share is smaller than that; keys' "
+            "own limits have the same share; a worker that starts anew has its part again",
         )
+
+
+def _shown(access: Access) -> tuple[Bound, ...]:
+    return tuple(b for b in access.bounds if b.scope == "team" and b.limit.model == ANY_MODEL)

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import (
@@ -15,6 +15,7 @@ from redis.exceptions import (
     MovedError,
     NoScriptError,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 
@@ -40,7 +41,7 @@ _REDIRECTIONS: Final = 6
 _TRY_AGAIN: Final = 0.02  # seconds
 
 #: Scripts that may not be sent again when an answer was lost: it would be another one.
-_ONCE: Final = frozenset({"replace"})
+_ONCE: Final = frozenset({"replace", "settle", "post"})
 #: Scripts that wait for replicas, and the part of a command's time that this may take (the server
 #: looks at its clock ten times a second). Sent again they write again, so WAIT is true of that too.
 _WAITING: Final = frozenset({"reserve"})
@@ -64,6 +65,11 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def refused(error: StoreUnavailable) -> bool:
+    """Whether a server is there, and answered that it would not."""
+    return type(error.__cause__) is ResponseError  # those below it pass: a slot that moves, …
 
 
 #: Told of every call of a script: its name, and the seconds until it was answered or failed.
@@ -129,6 +135,11 @@ class Store:
         away = self.servers.away
         return None if away is None else away.since
 
+    def there(self, key: str) -> bool:
+        """Whether the server that has a key is not known to be away."""
+        node = self.servers.known(key)
+        return node is None or node.away is None
+
     async def close(self) -> None:
         await self.servers.close()
 
@@ -136,7 +147,7 @@ class Store:
         """Whether the store can be used; of a cluster, whether it says so itself."""
         if isinstance(self.servers, Alone):
             await self.ask(None, "PING")
-        elif b"cluster_state:ok" not in await self.use(None, _cluster_info):
+        elif b"cluster_state:ok" not in await self.ask(None, "CLUSTER", "INFO"):
             raise unavailable(ClusterDownError("the cluster is down"))
 
     async def check_schema(self) -> None:
@@ -180,41 +191,46 @@ class Store:
     async def run_many(
         self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
     ) -> list[Any]:
-        """One script several times over, in one round trip to each server.
+        """One script several times over, as `ask_many` has it."""
+        begun, sha = time.perf_counter(), script_sha(script)
+        words = [(keys[0], script_words("EVALSHA", sha, keys, more)) for keys, more in calls]
+        results = await self._many(words, twice=script not in _ONCE)
+        self._observe(script, time.perf_counter() - begun)
+        return await _again(
+            results, lambda index: self.run(script, calls[index][0], *calls[index][1])
+        )
+
+    async def ask_many(self, calls: Sequence[tuple[str, Sequence[Argument]]]) -> list[Any]:
+        """Commands with their keys, in one round trip to each server; they may be sent twice.
 
         The calls share no fate: in the place of one that failed stands its StoreUnavailable,
         which is raised only where no server could be reached.
         """
-        begun = time.perf_counter()
+        results = await self._many(calls, twice=True)
+        return await _again(results, lambda index: self.ask(calls[index][0], *calls[index][1]))
+
+    async def _many(
+        self, calls: Sequence[tuple[str, Sequence[Argument]]], *, twice: bool
+    ) -> list[Any]:
+        """The replies; in the place of one that failed its error, also of Redis' own."""
         results: list[Any] = [None] * len(calls)
         batches = defaultdict(list)
-        for index, (keys, _) in enumerate(calls):
+        for index, (key, _) in enumerate(calls):
             try:
-                batches[await self.servers.find(keys[0])].append(index)
+                batches[await self.servers.find(key)].append(index)
             except (RedisError, StoreUnavailable) as error:
                 results[index] = error
 
         async def send(node: Node, indices: list[int]) -> None:
-            words = [
-                script_words("EVALSHA", script_sha(script), *calls[index]) for index in indices
-            ]
             try:
-                replies = await node.use(pipelined(words))
+                work = pipelined([calls[index][1] for index in indices])
+                replies = await node.use(work, twice=twice)
             except (RedisError, StoreUnavailable) as error:
                 replies = [error] * len(indices)
             for index, reply in zip(indices, replies, strict=True):
                 results[index] = reply
 
         await asyncio.gather(*(send(node, indices) for node, indices in batches.items()))
-        self._observe(script, time.perf_counter() - begun)
-        if results and all(isinstance(result, StoreUnavailable) for result in results):
-            raise results[0]
-        for index, (keys, arguments) in enumerate(calls):
-            if isinstance(results[index], RedisError):
-                try:
-                    results[index] = await self.run(script, keys, *arguments)
-                except StoreUnavailable as error:
-                    results[index] = error
         return results
 
     def pubsub(self) -> Any:
@@ -265,5 +281,17 @@ class Store:
         return await node.use(how, twice=twice)
 
 
-async def _cluster_info(client: Any) -> bytes:
-    return bytes(await client.execute_command("CLUSTER", "INFO"))
+async def _again(results: list[Any], call: Callable[[int], Awaitable[Any]]) -> list[Any]:
+    """Call once more, alone, what a server that is there did not do: another may have the key.
+
+    Raises StoreUnavailable where no server could be reached.
+    """
+    if results and all(isinstance(result, StoreUnavailable) for result in results):
+        raise results[0]
+    for index, result in enumerate(results):
+        if isinstance(result, RedisError):
+            try:
+                results[index] = await call(index)
+            except StoreUnavailable as error:
+                results[index] = error
+    return results

@@ -64,6 +64,10 @@ class Cluster:
         gone = [away for away in found if away is not None]
         return min(gone, key=lambda away: away.since) if gone and len(gone) == len(found) else None
 
+    def known(self, key: str) -> Node | None:
+        """The node of a key, as far as is known."""
+        return self._slots[key_slot(key.encode())] if self._slots else None
+
     async def find(self, key: str | None) -> Node:
         """The node of a key, or for None any that answers.
 
@@ -76,7 +80,7 @@ class Cluster:
         if key is None:
             there = [node for node in self.nodes if node.away is None]
             return random.choice(there or self.nodes)  # noqa: S311
-        node = self._slots[key_slot(key.encode())]
+        node = self.known(key)
         if node is None:
             self.learn()
             raise ClusterDownError("no node has the key's slot")

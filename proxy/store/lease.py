@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from proxy.access import Access
 from proxy.domain.errors import GatewayError
@@ -13,7 +13,7 @@ from proxy.domain.grace import Admitted
 from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State
-from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
+from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, Usage, charge
 from proxy.store.client import Argument
 
 
@@ -42,8 +42,8 @@ class Lease:
     adrift: bool = False  # meanwhile it ran out there
     kept: bool = False  # its settlement is in the journal
     sent: bool = False  # its settlement may have reached the store
-    refusals: int = 0  # of its settlement, by a store that has taken others since
-    taken_before: int = 0
+    refused_at: float | None = None  # since when (monotonic) a server that is there refuses it
+    taken_before: int = 0  # settlements by then
     grace: Admitted | None = None
     charge: Charge | None = None
     lost: Callable[[GatewayError], None] | None = None
@@ -72,10 +72,6 @@ class Lease:
         self.charge = self.so_far()
 
 
-#: What is known of a request whose worker is gone before it told anything.
-_ASKED: Final = Outcome(Phase.CALLED, None, 0)
-
-
 def to_reserve(lease: Lease, seconds: float, bounds: tuple[Bound, ...]) -> list[Argument]:
     """The arguments of reserve."""
     access = lease.access
@@ -91,7 +87,8 @@ def to_reserve(lease: Lease, seconds: float, bounds: tuple[Bound, ...]) -> list[
         _end(access),
         "0" if access.enforce else "1",
         *_numbers(lease.estimate.amounts),
-        charge(lease.estimate, _ASKED).amounts.usd,
+        # Should its worker be gone before it tells anything, the upstream has likely been asked.
+        lease.estimate.price.cost(Usage(lease.estimate.amounts.input, 0)),
         *(word for bound in bounds for word in bound.arguments),
     ]
 

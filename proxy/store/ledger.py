@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -120,13 +120,14 @@ class Ledger:
         StoreUnavailable.
         """
         lease = Lease(secrets.token_hex(12), access, model, provider, estimate, meter)
-        away = self._store.away  # then nothing is sent, and nothing is to be given back
+        # If not, nothing is sent, and nothing is to be given back.
+        there = self._store.there(team_keys(lease.team)[0])
         try:
             await self._reserve(lease)
         except LimitExceeded:
             raise
         except StoreUnavailable as error:
-            if not away:
+            if there:
                 self._give_back(lease)
             lease = self._admit_without(lease, error)
         except BaseException:
@@ -198,11 +199,27 @@ class Ledger:
 
     async def peek(self, team: str, bounds: tuple[Bound, ...]) -> tuple[int, tuple[State, ...]]:
         """The time in ms, and what the given limits of a team have used and reserved."""
-        arguments = [word for bound in bounds for word in bound.arguments]
         before = self._marks.before(team)
-        reply = await self._store.run("peek", team_keys(team), "", *arguments)
+        reply = await self._store.run("peek", team_keys(team), *_to_peek(bounds))
         self._marks.told(team, before, reply[1])
         return reply[0], _states(bounds, reply[2:])
+
+    async def look(self, wanted: Mapping[str, tuple[Bound, ...]]) -> dict[str, tuple[State, ...]]:
+        """The same of several teams, in one round trip to each server; left out are those of
+        which the store could not be asked.
+        """
+        before = {team: self._marks.before(team) for team in wanted}
+        calls = [(team_keys(team), _to_peek(bounds)) for team, bounds in wanted.items()]
+        try:
+            replies = await self._store.run_many("peek", calls)
+        except StoreUnavailable:
+            return {}
+        found = {}
+        for (team, bounds), reply in zip(wanted.items(), replies, strict=True):
+            if not isinstance(reply, StoreUnavailable):
+                self._marks.told(team, before[team], reply[1])
+                found[team] = _states(bounds, reply[2:])
+        return found
 
     async def sweep(self, team: str) -> int:
         """Free a team's leases that have run out; how many they were."""
@@ -222,6 +239,10 @@ class Ledger:
         self._settlements.put(lease)
         if self._observer is not None:
             self._observer(lease)
+
+
+def _to_peek(bounds: tuple[Bound, ...]) -> list[str]:
+    return ["", *(word for bound in bounds for word in bound.arguments)]
 
 
 def _states(bounds: tuple[Bound, ...], figures: list[Any]) -> tuple[State, ...]:

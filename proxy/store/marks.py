@@ -33,6 +33,11 @@ class Marks:
                 self._kept = msgspec.json.decode(file.read_bytes(), type=dict[str, int])
                 self._last = dict(self._kept)
 
+    @property
+    def teams(self) -> list[str]:
+        """Those that are known to have been written."""
+        return list(self._last)
+
     def before(self, team: str) -> int:
         """To be asked before a call, and handed to `told` with its answer."""
         return self._last.get(team, 0)

@@ -154,9 +154,11 @@ class Node:
             try:
                 return await self._in_time(work)
             except _SILENCE as error:
-                if not (self._patience.probing and await self._answers(error) and again):
+                there = self._patience.probing and await self._answers(error)
+                if there:
+                    await self._drop_idle()  # others may be as stale as this one was
+                if not (there and again):
                     raise unavailable(error) from error
-                await self._drop_idle()  # others may be as stale as this one was
         raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
@@ -216,6 +218,8 @@ class Node:
         return self._looking
 
     async def _look(self, error: BaseException) -> bool:
+        if self.away is not None:
+            return False  # found out meanwhile: the probe goes on
         self._probing = asyncio.create_task(self._probe(), name=f"probe {self.name}")
         # Counted in turns of the loop: where it is busy, each takes as long as it takes.
         for _ in range(_LOOKS):
@@ -264,6 +268,9 @@ class Alone:
     @property
     def away(self) -> Away | None:
         return self._node.away
+
+    def known(self, key: str) -> Node | None:
+        return self._node
 
     async def find(self, key: str | None) -> Node:
         return self._node

@@ -17,6 +17,7 @@ from proxy.store.lease import Lease, to_renew
 from proxy.store.settlements import Settlements
 
 _AGAIN: Final = 1.0  # seconds, while the store is away
+_AT_ONCE: Final = 100  # leases in one call: others wait for the store meanwhile
 
 EXPIRED: Final = "This API key has expired. Ask your platform team for a new one."
 
@@ -48,11 +49,9 @@ class Renewals:
             alone = (lease for lease in self._live if lease.grace is not None or lease.adrift)
             untold = [*missed, *alone]
             now = time.monotonic()
-            if untold and now - self._noted >= self._seconds / 3:
-                self._noted = now
+            if not untold or now - self._noted >= self._seconds / 3:
+                self._noted = now if untold else 0.0
                 await self._settlements.note(untold)
-            elif not untold:
-                await self._settlements.clear()
             wait = min(_AGAIN, self._seconds / 3) if missed else self._seconds / 3
 
     async def _renew_all(self) -> list[Lease]:
@@ -61,7 +60,8 @@ class Renewals:
         reserved = [lease for lease in self._live if lease.grace is None]
         by_team = attrgetter("team")
         found = itertools.groupby(sorted(reserved, key=by_team), key=by_team)
-        for team, leases in [(team, list(leases)) for team, leases in found]:
+        teams = [(team, list(leases)) for team, leases in found]
+        for team, leases in ((team, some) for team, all in teams for some in _parts(all)):
             try:
                 await self._renew(team, leases)
             except StoreUnavailable:
@@ -94,3 +94,7 @@ class Renewals:
             return
         except GatewayError as error:
             lease.lose(error)
+
+
+def _parts(leases: list[Lease]) -> list[list[Lease]]:
+    return [leases[at : at + _AT_ONCE] for at in range(0, len(leases), _AT_ONCE)]

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from proxy.domain.errors import StoreUnavailable
-from proxy.store.client import Store, end_tasks
+from proxy.store.client import Store, end_tasks, refused
 from proxy.store.journal import Entry, Journal
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease, settlement
@@ -25,8 +25,9 @@ _BATCH: Final = 64
 _RETRY_FIRST: Final = 0.05  # seconds
 _RETRY_LAST: Final = 0.5
 
-#: So often the store may refuse a charge, while it takes others, before it is left to the journal.
-_REFUSALS: Final = 10
+#: For so long (seconds) the store may refuse a charge, while it takes others, before it is left
+#: to the journal.
+_HOPELESS: Final = 600.0
 
 
 class Alarm(Protocol):
@@ -50,12 +51,14 @@ class Settlements:
         self._journal = journal
         self._alarm = alarm
         self._queue: deque[Lease] = deque()
+        self._later: deque[Lease] = deque()  # those that failed
         self._sending: list[Lease] = []
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
         self._taken = 0  # by the store, so far
         self._parked = 0
+        self._noted = False  # the journal has charges of streams that are not over
         self._full = False
         # One thread: what is done to the journal is done in order, even if nobody waits for it.
         self._disk = ThreadPoolExecutor(1, "journal")
@@ -64,7 +67,7 @@ class Settlements:
     @property
     def waiting(self) -> int:
         """Those that the store has not taken yet."""
-        return len(self._queue) + len(self._sending)
+        return len(self._queue) + len(self._sending) + len(self._later)
 
     def put(self, lease: Lease) -> None:
         """A lease that is over, with its charge set."""
@@ -85,43 +88,70 @@ class Settlements:
             await asyncio.wait_for(self.made(), deadline)
         if self._task is not None:
             await end_tasks(self._task)
-        await self._keep([*self._sending, *self._queue])
+        left = [*self._sending, *self._queue, *self._later]
+        await self._keep(left)
+        if unwritten := sum(lease.made and not lease.kept for lease in left):
+            self._alarm("charges_lost", unwritten=unwritten)
         if self._journal is not None:
             await self._on_disk(self._journal.close)
             self._journal = None
         self._disk.shutdown(wait=False)
 
-    async def note(self, leases: Iterable[Lease]) -> None:
-        """Write down the charges so far of leases that the store cannot be told of."""
+    async def note(self, leases: Collection[Lease]) -> None:
+        """Write down the charges so far of all the leases that the store cannot be told of."""
+        self._noted = bool(leases)
         await self._write([_entry(lease) for lease in leases])
+        await self._clear()
 
-    async def clear(self) -> None:
+    async def _clear(self) -> None:
         """Forget what is in the journal, if the store has it all."""
-        journal = self._journal
-        if journal is not None and journal.entries and not self.waiting and not self._parked:
+        journal, wanted = self._journal, self.waiting or self._parked or self._noted
+        if journal is not None and journal.entries and not wanted:
             await self._on_disk(journal.clear)
 
     async def _forever(self) -> None:
-        wait = _RETRY_FIRST
+        loop = asyncio.get_running_loop()
+        wait, due = _RETRY_FIRST, 0.0
         while True:
-            await self._some.wait()
-            self._sending = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
-            count = len(self._sending)
-            again = await self._settle(self._sending)
-            if again:
-                # The others may have to wait for as long, and this worker may be killed meanwhile.
-                await self._keep([*again, *self._queue])
-            self._queue.extend(lease for lease in again if not self._park(lease))
-            self._sending = []
-            if not self._queue:
-                self._some.clear()
-                self._none.set()
-                await self.clear()
-            if len(again) < count:
-                wait = _RETRY_FIRST
-            else:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _RETRY_LAST)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due if self._later else None):
+                    await self._some.wait()
+            retried = loop.time() >= due
+            if retried:
+                self._retry()
+            sent, failed = await self._send()
+            if retried and sent > failed == 0:
+                wait, due = _RETRY_FIRST, 0.0
+            elif retried:
+                wait = _RETRY_FIRST if sent > failed else min(wait * 2, _RETRY_LAST)
+                due = loop.time() + wait
+
+    def _retry(self) -> None:
+        """Queue some of what failed again, but for what is on a server that is still away."""
+        there: dict[str, bool] = {}
+        for _ in range(len(self._later)):
+            lease = self._later.popleft()
+            if lease.team not in there:
+                there[lease.team] = self._store.there(team_keys(lease.team)[0])
+            (self._queue if there[lease.team] else self._later).append(lease)
+            if len(self._queue) >= _BATCH:
+                break
+
+    async def _send(self) -> tuple[int, int]:
+        """Settle the first of the queue: how many were sent, and how many of them failed."""
+        self._sending = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+        sent, failed = len(self._sending), await self._settle(self._sending)
+        if failed:
+            # The others may have to wait for as long, and this worker may be killed meanwhile.
+            await self._keep([*failed, *self._queue])
+        self._later.extend(lease for lease in failed if not self._park(lease))
+        self._sending = []
+        if not self._queue:
+            self._some.clear()
+        if not self.waiting:
+            self._none.set()
+            await self._clear()
+        return sent, len(failed)
 
     async def _settle(self, batch: list[Lease]) -> list[Lease]:
         """Send settlements; those that the store did not take."""
@@ -129,7 +159,7 @@ class Settlements:
         for lease in batch:
             script, arguments = settlement(lease)
             scripts[script].append((lease, arguments))
-        again = []
+        failed = []
         for script, some in scripts.items():
             before = [self._marks.before(lease.team) for lease, _ in some]
             calls = [(team_keys(lease.team), arguments) for lease, arguments in some]
@@ -139,11 +169,12 @@ class Settlements:
                 results = [error] * len(some)
             for (lease, _), mark, result in zip(some, before, results, strict=True):
                 if isinstance(result, StoreUnavailable):
-                    again.append(lease)
+                    failed.append(lease)
+                    self._failed(lease, result)
                 else:
                     self._answered(lease, mark, result)
                 lease.sent = True
-        return again
+        return failed
 
     def _answered(self, lease: Lease, before: int, answer: list[Any]) -> None:
         self._taken += 1
@@ -154,12 +185,17 @@ class Settlements:
             tokens = lease.charge.amounts.of("tokens") if lease.charge else 0
             self._alarm("reservation_lost", team=lease.team, model=lease.model, tokens=tokens)
 
+    def _failed(self, lease: Lease, error: StoreUnavailable) -> None:
+        if not refused(error):
+            lease.refused_at = None
+        elif lease.refused_at is None:
+            lease.refused_at, lease.taken_before = time.monotonic(), self._taken
+
     def _park(self, lease: Lease) -> bool:
         """Whether to leave a charge to the journal: the store takes others, and never this one."""
-        if self._taken > lease.taken_before:
-            lease.taken_before = self._taken
-            lease.refusals += 1
-        if lease.refusals < _REFUSALS or (lease.made and not lease.kept):
+        if lease.refused_at is None or time.monotonic() - lease.refused_at < _HOPELESS:
+            return False
+        if self._taken == lease.taken_before or (lease.made and not lease.kept):
             return False
         if lease.kept:
             self._parked += 1

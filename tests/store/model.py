@@ -28,6 +28,7 @@ from tests.store.scripts import (
 )
 
 AT_ONCE = 20
+LOOKING = 500
 KEEP, KEEP_VOID = 7 * DAY, 10 * MINUTE
 PARTS = {
     "requests": (0,),
@@ -212,7 +213,7 @@ class Model:
 
     def peek(self, *limits: Bound, now: int) -> list[int]:
         now = self._tick(now)
-        self._sweep(now, AT_ONCE)
+        self._sweep(now, LOOKING)
         return [figure for limit in limits for figure in self.figures(limit, now)]
 
     def figures(self, limit: Bound, now: int) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from proxy import housekeeping
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import PATIENT, Store
 from proxy.store.directory import DirectoryError
@@ -144,6 +145,27 @@ async def test_primary_dies(cluster: ValkeyCluster, upstream: ScriptedUpstream) 
             await asyncio.to_thread(cluster.settle)
         dead.say("PING")
         await until(lambda: all(n.away is None for n in gate.door.store.servers.nodes), 1.5)
+
+
+async def test_looked_at(
+    cluster: ValkeyCluster, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the primary that has the teams' names is dead, other primaries' are looked at."""
+    monkeypatch.setattr(housekeeping, "_LOOK_EVERY", 0.02)
+    dead = cluster.owner("vg:teams")
+    async with open_gateway(cluster.url, upstream.url) as gate:
+        for team in teams(cluster).values():
+            await gate.directory.create_team(team)
+        marks = gate.door.ledger._marks
+        await until(lambda: len(marks.teams) == 3)
+        dead.kill()
+        try:
+            for team in (team for primary, team in teams(cluster).items() if primary is not dead):
+                enough = marks.before(team) + 10
+                await until(lambda t=team, n=enough: marks.before(t) > n)
+        finally:
+            dead.start()
+            await asyncio.to_thread(cluster.settle)
 
 
 async def test_all_die(cluster: ValkeyCluster, store: Store) -> None:

@@ -16,6 +16,7 @@ import pytest
 from proxy.domain.errors import StoreUnavailable, Unauthorized
 from proxy.domain.grace import Grace
 from proxy.domain.usage import Phase
+from proxy.store import settlements
 from proxy.store.journal import Entry, Journal, Replayed, adopt, replay
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
@@ -288,8 +289,11 @@ async def test_a_settlement_whose_answer_was_lost_is_no_alarm(store_url: str) ->
     assert told == []
 
 
-async def test_a_charge_that_the_store_never_takes(store_url: str, tmp_path: Path) -> None:
-    """A charge that is refused again and again, while others are taken, is left to the journal."""
+async def test_a_charge_that_the_store_never_takes(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A charge that is refused for long, while others are taken, is left to the journal."""
+    monkeypatch.setattr(settlements, "_HOPELESS", 0.0)
     told: list[str] = []
     journal = Journal(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -38,6 +39,26 @@ async def test_long_request(till: Till) -> None:
         found = till.scripts.contents()
         assert found.reservations[lease.id]["c"] == [1, 30, 0, 0, 0]
         assert found.expired == {}
+
+
+async def test_many_leases(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many leases of one team are renewed in several calls, lest others wait for the store."""
+    sizes: list[int] = []
+    run = till.store.run
+
+    async def counted(script: str, keys: Any, *arguments: Any) -> Any:
+        sizes.append((len(arguments) - 2) // 9)
+        return await run(script, keys, *arguments)
+
+    access = await till.access()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(150):
+            await stack.enter_async_context(till.reserve(access, 5))
+        first = till.scripts.contents().leases
+        monkeypatch.setattr(till.store, "run", counted)
+        await until(lambda: len(sizes) > 1)
+        await until(lambda: min(till.scripts.contents().leases.values()) > max(first.values()))
+        assert sizes[:2] == [100, 50]
 
 
 async def test_dead_worker(till: Till) -> None:

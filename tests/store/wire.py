@@ -13,16 +13,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from proxy.store.client import PATIENT, Store
-from proxy.store.node import Alone, Node
+from proxy.store.node import Alone, Node, Patience
 
 
 class Wire:
     """Passes bytes both ways, as long as it is whole.
 
     Where `lose` is set, the next command with these bytes in it reaches the store, and its
-    answer is lost: the wire is cut. Where `hold` is set, such a command waits in the wire
-    (`held`) until `release`, even if its client has gone, and its answer is lost (`passed`).
-    `url` is this end of it.
+    answer is lost: the wire is cut; with `drop` only its connection is. Where `hold` is set,
+    such a command waits in the wire (`held`) until `release`, even if its client has gone, and
+    its answer is lost (`passed`). `url` is this end of it.
     """
 
     def __init__(self, target: str) -> None:
@@ -32,6 +32,7 @@ class Wire:
         self._passing = asyncio.Event()
         self.whole = True
         self.lose: bytes | None = None
+        self.drop: bytes | None = None
         self.hold: bytes | None = None
         self.held = asyncio.Event()
         self.passed = asyncio.Event()
@@ -70,6 +71,10 @@ class Wire:
                 self.lose = None
                 await self._carry(data)
                 self.cut()
+            elif self.drop and self.drop in data:
+                self.drop = None
+                await self._carry(data)
+                break
             elif self.hold and self.hold in data:
                 self.held.set()
                 await self._passing.wait()
@@ -93,14 +98,16 @@ class Wire:
 
 
 @asynccontextmanager
-async def open_wire(url: str) -> AsyncIterator[tuple[Wire, Store]]:
-    """A wire to the store at a unix:// URL, and a Store at its other end that tries once."""
+async def open_wire(url: str, patience: Patience = PATIENT) -> AsyncIterator[tuple[Wire, Store]]:
+    """A wire to the store at a unix:// URL, and a Store at its other end; it tries once, if it
+    is not given another patience.
+    """
     with tempfile.TemporaryDirectory(prefix="vg-") as short:
         wire = Wire(url.removeprefix("unix://"))
         wire.url = f"unix://{short}/w"
         server = await asyncio.start_unix_server(wire.connected, f"{short}/w")
         client = aioredis.Redis.from_url(f"unix://{short}/w", retry=Retry(NoBackoff(), 0))
-        store = Store(Alone(Node("wire", client, PATIENT)))
+        store = Store(Alone(Node("wire", client, patience)))
         try:
             yield wire, store
         finally:

@@ -3,7 +3,8 @@
 --
 -- KEYS   1 workers, zset: id of a worker -> when it was last heard of, in ms
 -- ARGV   1 id, 2 after how many ms of silence a worker is dead; 0: this one leaves
--- Returns how many live, this one with them.
+-- Returns how many live, this one with them. Not when memory is short: readiness asks by it
+-- whether the store takes anything.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -5,6 +5,7 @@
 -- Returns {now, writing, used, reserved, amount, used, ...}, a triple per limit.
 
 local now = clock(ARGV[1])
-sweep(now, SWEEP_AT_ONCE)
+-- More at once than where a request waits: a worker that was killed may have held many.
+sweep(now, 500)
 local limits = limits_at(2, now, stamps_of(now))
 return report({now, save(now)}, limits)
