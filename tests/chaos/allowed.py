@@ -20,8 +20,8 @@ WORDS = 20
 WORST = 60
 BUDGET = 20_000
 KEYS = 4
-#: Seconds in which the workers hear of each other.
-BEAT = 7.0
+#: Seconds after which the workers have heard of each other, and admit on their own account.
+BEAT = 12.0
 
 
 async def allowed(stand: Stand, fault: Fault, name: str, *, seconds: float) -> None:
