@@ -20,6 +20,8 @@ Reason = Literal[
     "not_public",
     "host_policy",
     "redirect",
+    # the way to it
+    "unreachable",
     # a data: URI
     "data_uri",
     "base64",

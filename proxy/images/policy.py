@@ -64,6 +64,7 @@ class ImagePolicy:
     detail_default: str | None = None
     detail_cap: str | None = None
     rewrite: tuple[RewriteRule, ...] = ()
+    on_unreachable: str = "assume_largest"
 
 
 def tighten(base: ImagePolicy, narrower: ImagePolicy) -> ImagePolicy:

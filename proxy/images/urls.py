@@ -189,6 +189,13 @@ def _is_local(name: str) -> bool:
     return not dot or last in LOCAL_SUFFIXES
 
 
+def is_inner(url: str) -> bool:
+    """Whether a URL's own text says that it is on an inner network: its address or its name."""
+    host = URL(url).raw_host or ""
+    literal = ":" in host or host.replace(".", "").isdigit()
+    return not is_public(host) if literal else _is_local(host)
+
+
 def _as_written(rest: str, parsed: URL) -> URL:
     if not rest.startswith("/") or not rest.isascii() or _QUOTABLE.search(rest):
         return parsed
