@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from aiohttp import web
@@ -13,6 +13,8 @@ from proxy import config as cfg
 from proxy import logs
 from proxy.domain.grace import Grace
 from proxy.housekeeping import House, Keeping
+from proxy.images.dial import SystemResolver
+from proxy.images.fetch import Fetcher, FetchObserver
 from proxy.images.guard import ImageGuard
 from proxy.metrics import Metrics
 from proxy.rules import build_models, build_plans, build_providers
@@ -39,6 +41,20 @@ _SETTLE_DEADLINE: Final = 10.0  # seconds
 #: Below the data directory, per store: settlements that it could not take.
 JOURNAL: Final = "journal"
 
+#: What fetches images, telling of it.
+OpenFetcher = Callable[[FetchObserver], AbstractAsyncContextManager[Fetcher]]
+
+
+@asynccontextmanager
+async def open_fetcher(observe: FetchObserver) -> AsyncIterator[Fetcher]:
+    """A fetcher by the system's resolver and sockets."""
+    resolver = SystemResolver()
+    try:
+        async with Fetcher(resolver, observe) as fetcher:
+            yield fetcher
+    finally:
+        resolver.close()
+
 
 @asynccontextmanager
 async def open_door(
@@ -49,6 +65,7 @@ async def open_door(
     log: logs.Log | None = None,
     draw: Callable[[], float] = random.random,
     patience: float = PATIENCE,
+    open_fetcher: OpenFetcher = open_fetcher,
 ) -> AsyncIterator[Door]:
     """Everything that serves, running; stopped in order on leaving, settlements last.
 
@@ -62,7 +79,11 @@ async def open_door(
         await store.check_schema()
         warnings = await server_warnings(store, config.store.wait_replicas)
         keeping = _keeping(config, await identity(store), metrics, log)
-        door = _assemble(config, store, peppers, keeping, metrics, log, draw, patience, warnings)
+        fetcher = await stack.enter_async_context(open_fetcher(metrics.fetches))
+        images = ImageGuard(metrics.image, fetcher)
+        door = _assemble(
+            config, store, peppers, keeping, images, metrics, log, draw, patience, warnings
+        )
         house = House(door, keeping)
         stack.push_async_callback(door.upstream.close)
         await door.keys.start()
@@ -100,6 +121,7 @@ def _assemble(
     store: Store,
     peppers: Sequence[str],
     keeping: Keeping,
+    images: ImageGuard,
     metrics: Metrics,
     log: logs.Log,
     draw: Callable[[], float],
@@ -131,7 +153,7 @@ def _assemble(
         models=build_models(config),
         providers=build_providers(config),
         keys=keys,
-        images=ImageGuard(metrics.image),
+        images=images,
         ledger=ledger,
         upstream=AiohttpTransport(),
         metrics=metrics,

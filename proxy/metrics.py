@@ -35,6 +35,20 @@ _STAGE: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 STAGES: Final = ("authenticate", "read", "validate", "images", "estimate", "reserve")
 
 
+class Fetches:
+    """What the fetcher of images tells."""
+
+    def __init__(self, seconds: Histogram, cache: Counter) -> None:
+        self._seconds = seconds
+        self._cache = cache
+
+    def fetched(self, outcome: str, seconds: float, size: int) -> None:
+        self._seconds.observe(seconds)
+
+    def cached(self, result: str) -> None:
+        self._cache.labels(result).inc()
+
+
 class Metrics:
     """Every series of the gateway. `max_keys`: further keys are counted as key="other"."""
 
@@ -74,6 +88,10 @@ class Metrics:
         self.rejections = counter("rejections", "Requests refused here.", ("team", "reason"))
         self.images = counter("images", "Images judged.", ("verdict", "reason", "format"))
         self.image_bytes = counter("image_bytes", "Bytes of images sent in requests.")
+        self.fetches = Fetches(
+            histogram("image_fetch_seconds", "One image's way here.", (), _FIRST),
+            counter("image_cache", "Looks into the images kept.", ("result",)),
+        )
         self.request_seconds = histogram(
             "request_seconds", "From the request's head to the answer's end.", served, _SECONDS
         )

@@ -28,10 +28,11 @@ _THINKS: Final = re.compile(
 
 def build_models(config: cfg.Config) -> dict[str, Model]:
     """The models of a config, with their tokenizers and image formulas."""
-    return {name: _model(name, model) for name, model in config.models.items()}
+    inline = {name for name, p in config.providers.items() if p.image_urls == "inline"}
+    return {name: _model(name, model, inline) for name, model in config.models.items()}
 
 
-def _model(name: str, model: cfg.Model) -> Model:
+def _model(name: str, model: cfg.Model, inline: set[str]) -> Model:
     targets = tuple(
         Target(t.provider, t.model, t.weight, t.priority, _price(t.price)) for t in model.targets
     )
@@ -50,6 +51,7 @@ def _model(name: str, model: cfg.Model) -> Model:
             if model.image_tokens == name
             else {model.image_tokens}
         ),
+        inline_images=any(target.provider in inline for target in targets),
     )
 
 
@@ -107,6 +109,7 @@ def image_policy(images: cfg.Images) -> ImagePolicy:
             ports=frozenset(images.ports),
             allow=images.hosts.allow,
             deny=images.hosts.deny,
+            internal=images.hosts.internal,
         ),
         formats=frozenset(images.formats),
         max_count=images.max_count,
@@ -117,6 +120,7 @@ def image_policy(images: cfg.Images) -> ImagePolicy:
         detail_default=images.detail.default,
         detail_cap=images.detail.cap,
         rewrite=tuple(RewriteRule.parse(rule.from_, rule.to) for rule in images.rewrite),
+        on_unreachable=images.on_unreachable,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from proxy import __version__, logs
-from proxy.app import PATIENCE, admin_app, open_door, public_app
+from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher, public_app
 from proxy.config import Config
 from proxy.store.opening import StoreAccess
 from proxy.web.door import Door
@@ -43,6 +43,7 @@ async def listening(
     *,
     log: logs.Log | None = None,
     patience: float = PATIENCE,
+    open_fetcher: OpenFetcher = open_fetcher,
 ) -> AsyncIterator[Listening]:
     """The gateway on its two listeners.
 
@@ -51,7 +52,9 @@ async def listening(
     drain = config.server.drain
     last = drain + _LAST_WORDS
     async with (
-        open_door(config, store_url, peppers, log=log, patience=patience) as door,
+        open_door(
+            config, store_url, peppers, log=log, patience=patience, open_fetcher=open_fetcher
+        ) as door,
         _site(public_app(door, config), config.server.host, config.server.port, last) as public,
         _site(admin_app(door, config), config.admin.host, config.admin.port, 1.0) as admin,
     ):

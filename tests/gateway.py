@@ -17,6 +17,7 @@ import msgspec
 import structlog
 import yaml
 
+from proxy.app import OpenFetcher, open_fetcher
 from proxy.config import Config, parse_config
 from proxy.domain.limits import parse_limit
 from proxy.serve import listening
@@ -28,9 +29,11 @@ PEPPER = "a pepper for the tests"
 CONFIG: dict[str, Any] = {
     "server": {"host": "127.0.0.1", "port": 0, "drain": "2s"},
     "admin": {"port": 0},
+    "images": {"mode": "url"},  # fetching has tests of its own
     "providers": {
         "openai": {
             "timeouts": {"connect": "2s", "first_byte": "5s", "idle": "5s", "total": "30s"},
+            "image_urls": "forward",
             "api_key": "sk-upstream-secret",
         }
     },
@@ -182,7 +185,12 @@ def _strict_json(value: Any, **_: Any) -> str:
 
 @asynccontextmanager
 async def open_gateway(
-    store_url: str, upstream_url: str, *, patience: float = 60.0, **changes: Any
+    store_url: str,
+    upstream_url: str,
+    *,
+    patience: float = 60.0,
+    open_fetcher: OpenFetcher = open_fetcher,
+    **changes: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway with CONFIG and `changes` over it; `patience` as `Door` has it."""
     out = io.StringIO()
@@ -194,7 +202,14 @@ async def open_gateway(
     with tempfile.TemporaryDirectory(prefix="vg-") as data:
         config = make_config(store_url, upstream_url, **merged({"store": {"data": data}}, changes))
         async with (
-            listening(config, store_url, (PEPPER,), log=log, patience=patience) as gate,
+            listening(
+                config,
+                store_url,
+                (PEPPER,),
+                log=log,
+                patience=patience,
+                open_fetcher=open_fetcher,
+            ) as gate,
             aiohttp.ClientSession() as session,
         ):
             yield Gateway(gate.public, gate.admin, gate.door, session, out)

@@ -26,6 +26,7 @@ _REMOVE_LIMIT_HELP: Final = "a limit of its own, without the amount, such as 'us
 _ROTATE: Final = """\
 visiongate key rotate ci --overlap 7d
 visiongate key rotate ci --team vision --overlap 0"""
+_DETAILS: Final = ("low", "high", "auto", "original")
 _EXPIRES_HELP: Final = "a span (90d), a day (2027-01-31: from its first moment, UTC) or never"
 
 
@@ -38,7 +39,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"visiongate {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (_serving, _teams, _keys, _usage, _audit, _transfer):
+    for family in (_serving, _teams, _keys, _image, _usage, _audit, _transfer):
         family(commands)
     return parser
 
@@ -212,6 +213,22 @@ def _key_command(
     parser.add_argument("key", metavar="KEY", help="its id, or its name")
     parser.add_argument("--team", help="where several teams have a key of that name")
     return parser
+
+
+def _image(commands: Commands) -> None:
+    image = command(
+        commands,
+        "image",
+        "image:show",
+        "verdict, type, size, tokens and usd of an image, per model",
+        "visiongate image cat.jpg\n"
+        "visiongate image https://example.com/cat.png --model gpt-4o --detail high",
+        more="It is judged by the images block of the configuration, and priced for every model "
+        "that takes images. Exit 1: it would be refused.",
+    )
+    image.add_argument("image", metavar="URL|FILE", help="a link, a data: URI or a file")
+    image.add_argument("--model", help="only for this one")
+    image.add_argument("--detail", choices=_DETAILS, help="as a request would ask for it")
 
 
 def _usage(commands: Commands) -> None:

@@ -33,6 +33,11 @@ _REFERENCES: Final = (
 #: A plan may have no more of these than the images block.
 _AMOUNTS: Final = ("max_count", "max_bytes", "max_pixels", "max_side", "max_frames")
 _CHOICES: Final = ("schemes", "ports", "formats")
+#: From the least that is checked to the most.
+_ORDERS: Final = {
+    "mode": ("url", "inspect", "inline"),
+    "on_unreachable": ("assume_largest", "reject"),
+}
 
 
 def walk(value: object, pattern: str) -> Iterator[tuple[Path, object]]:
@@ -160,6 +165,9 @@ def _loosened(base: Images, plan: Images) -> Iterator[Finding]:
         extra = set(getattr(plan, name)) - set(getattr(base, name))
         if extra:
             yield (name,), f"{min(map(str, extra))!r} is not in images.{name}"
+    for name, order in _ORDERS.items():
+        if order.index(getattr(plan, name)) < order.index(getattr(base, name)):
+            yield (name,), f"checks less than images.{name}"
     for host in plan.hosts.allow:
         if not any(_covers(allowed, host) for allowed in base.hosts.allow):
             yield ("hosts", "allow"), f"{host!r} is not in images.hosts.allow"

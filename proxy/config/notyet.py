@@ -14,11 +14,8 @@ T = TypeVar("T")
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     "server.workers": ("auto", "1"),
     "providers.*.kind": ("openai",),
-    "providers.*.image_urls": ("forward",),
     "providers.*.transport": ("aiohttp",),
     "models.*.targets.*.concurrent": ("0",),
-    "plans.*.images.mode": ("url",),
-    "images.mode": ("url",),
 }
 
 

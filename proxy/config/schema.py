@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from proxy.domain.limits import ANY_MODEL, Limit, parse_limit
+from proxy.images.urls import is_inner
 
 from . import fields as f
 from .block import Block, overlay
@@ -98,6 +99,11 @@ class Timeouts(Block):
     total: f.Seconds = 900.0
 
 
+def _image_urls(data: dict[str, Any]) -> Literal["forward", "inline"]:
+    """A provider that is not public fetches nothing for a client."""
+    return "inline" if is_inner(str(data.get("base_url", ""))) else "forward"
+
+
 class Provider(Block):
     """An upstream. A local server may have no key."""
 
@@ -105,7 +111,7 @@ class Provider(Block):
     base_url: f.BaseUrl
     api_key: f.Secret | None = None
     api_keys: tuple[f.Secret, ...] = ()
-    image_urls: Literal["forward", "inline"] = default_now("providers.*.image_urls", "forward")
+    image_urls: Literal["forward", "inline"] = Field(default_factory=_image_urls)
     transport: Literal["direct", "aiohttp"] = default_now("providers.*.transport", "direct")
     timeouts: Timeouts = Timeouts()
 
@@ -221,7 +227,7 @@ class Rewrite(Block):
 class Images(Block):
     """What images may be, and how far each is looked at. Sizes are in bytes and pixels."""
 
-    mode: ImageMode = default_now("images.mode", "inspect")
+    mode: ImageMode = "inspect"
     on_unreachable: Literal["assume_largest", "reject"] = "assume_largest"
     schemes: tuple[Scheme, ...] = ("https", "data")
     ports: tuple[f.Port, ...] = (443,)

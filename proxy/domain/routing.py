@@ -24,7 +24,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as clients name it. `hidden_output`: part of its output never reaches them."""
+    """A model as clients name it. `hidden_output`: part of its output never reaches them;
+    `inline_images`: some provider of it is to fetch none itself.
+    """
 
     name: str
     targets: tuple[Target, ...]
@@ -34,6 +36,7 @@ class Model:
     hidden_output: bool
     tokenizer: Tokenizer
     image_cost: ImageCost
+    inline_images: bool = False
 
     @property
     def dearest(self) -> Price:

@@ -52,7 +52,9 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     streamed = asked.stream
     capped = cap_output(asked, key.caps, model.max_output)
     trace.stage("validate")
-    request = await door.images.admit(capped, key.images)
+    request = await door.images.admit(
+        capped, key.images, key=key.key.id, inline=model.inline_images
+    )
     trace.stage("images")
     target = choose_target(model, door.draw())
     worst = await worst_case(request, model)

@@ -61,7 +61,7 @@ DEFAULTS = {
     "plans.default.on_client_gone": "cancel",
     "plans.default.allow_parameters": (),
     "plans.default.enforce": True,
-    "images.mode": "url",
+    "images.mode": "inspect",
     "images.on_unreachable": "assume_largest",
     "images.schemes": ("https", "data"),
     "images.ports": (443,),

@@ -16,10 +16,7 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
         "server.workers": "4",
         "models.*.targets.*.concurrent": "4",
         "providers.*.kind": "anthropic",
-        "providers.*.image_urls": "inline",
         "providers.*.transport": "direct",
-        "plans.*.images.mode": "inspect",
-        "images.mode": "inline",
     }[where]
     known = {"providers.*": "providers.openai", "models.*.targets.*": "models.gpt-4o.targets[0]"}
     for pattern, name in known.items():
@@ -40,5 +37,5 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
 
 def test_default_comes_back() -> None:
     """Where a feature has no row any more, the contract's default holds."""
-    assert default_now("images.mode", "inspect") == "url"
+    assert default_now("providers.*.transport", "direct") == "aiohttp"
     assert default_now("no.such.row", "inspect") == "inspect"

@@ -56,7 +56,6 @@ images: {mode: inspect, max_byte: 1}
         "total",
         ":23: plans.gold.limits[2].model: unknown model 'nobody'; known: gpt-4o, local",
         ":24: images.max_byte: unknown key; did you mean 'max_bytes'?",
-        ":24: images.mode: 'inspect' is not available yet; use 'url'",
     ]
 
 

@@ -33,6 +33,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "rejections": ("team", "reason"),
     "images": ("verdict", "reason", "format"),
     "image_bytes": (),
+    "image_fetch_seconds": (),
+    "image_cache": ("result",),
     "request_seconds": SERVED,
     "time_to_first_token_seconds": SERVED,
     "chunk_gap_seconds": SERVED,
