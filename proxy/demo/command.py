@@ -42,6 +42,7 @@ providers:
   {provider}:
     base_url: {base_url}
     api_key: {api_key}
+    image_urls: forward  # the demo's own upstream fetches nothing
 models:
   gpt-4o:
     targets: [{{provider: {provider}}}]
