@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxy.access import Access
@@ -58,18 +58,26 @@ class Lease:
             self.lost(reason)
 
     def so_far(self) -> Charge:
-        """The charge by what the meter knows now. One that fails costs its client the reserve,
-        and neither the settlement nor the leases of others.
+        """What to charge should nothing more be heard of it: by then the upstream has likely been
+        asked, though it may not have been yet.
         """
-        try:
-            outcome = self.meter.outcome()
-        except Exception:
-            outcome = Outcome(Phase.STREAMING, None, 0, hidden=True)
+        outcome = self._outcome()
+        if outcome.phase is Phase.NOT_CALLED:
+            outcome = replace(outcome, phase=Phase.CALLED)
         return charge(self.estimate, outcome)
 
     def finish(self) -> None:
-        """Fix the charge."""
-        self.charge = self.so_far()
+        """Fix the charge by what the meter knows now."""
+        self.charge = charge(self.estimate, self._outcome())
+
+    def _outcome(self) -> Outcome:
+        """A meter that fails costs its client the reserve, and neither the settlement nor the
+        leases of others.
+        """
+        try:
+            return self.meter.outcome()
+        except Exception:
+            return Outcome(Phase.STREAMING, None, 0, hidden=True)
 
 
 def to_reserve(lease: Lease, seconds: float, bounds: tuple[Bound, ...]) -> list[Argument]:

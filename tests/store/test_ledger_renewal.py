@@ -61,6 +61,16 @@ async def test_many_leases(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
         assert sizes[:2] == [100, 50]
 
 
+async def test_renewed_before_the_upstream_is_called(till: Till) -> None:
+    """A renewal that comes before the call does not take the input back that a death would cost."""
+    async with till.reserve(await till.access(), 80) as lease:
+        first = lease_end(till)
+        await until(lambda: lease_end(till) > first)
+        assert till.scripts.contents().reservations[lease.id]["c"] == [1, 80, 0, 0, 0]
+    await till.ledger.settled()
+    assert till.scripts.contents().rows == {}
+
+
 async def test_dead_worker(till: Till) -> None:
     """What a dead worker held is freed by any other's sweep, a lease later."""
     dead, meter = Ledger(till.store, till.keys, lease=0.05), Meter()
