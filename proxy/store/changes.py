@@ -8,8 +8,10 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from proxy.config.problems import nearest
-from proxy.domain.identity import KeyRecord, TeamRecord
+from proxy.domain.identity import KeyRecord, Secret, TeamRecord
 from proxy.store.audit import Audit
 from proxy.store.bulk import write_keys
 from proxy.store.client import Store
@@ -18,6 +20,8 @@ from proxy.store.records import NameTaken, Records
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
 _ID: Final = re.compile(r"key_[0-9A-Za-z]{12}", re.ASCII)
 _FEW: Final = 20  # names that a person still reads
+#: Of one key: its record goes with each of its requests.
+MOST_SECRETS: Final = 10
 
 
 class DirectoryError(Exception):
@@ -108,9 +112,36 @@ class Changes:
         await asyncio.gather(*map(self._records.write_auth, keys))
 
 
+def rotated(key: KeyRecord, secret: Secret, overlap: int, now: int) -> KeyRecord:
+    """A key with a new secret; those before it go on for `overlap` seconds from `now`.
+
+    Raises DirectoryError for a key that was revoked, or has too many secrets that go on.
+    """
+    if key.status == "revoked":
+        raise DirectoryError(f"the key '{key.name}' was revoked; make a new one", "key")
+    ends = now + overlap
+    old = [
+        replace(s, expires_at=min(s.expires_at or ends, ends))
+        for s in key.secrets
+        if overlap and (s.expires_at is None or s.expires_at > now)
+    ]
+    if len(old) >= MOST_SECRETS:
+        raise DirectoryError(
+            f"{MOST_SECRETS} secrets of the key '{key.name}' still work; wait until one of them "
+            "ends, or stop them all with an overlap of 0",
+            "overlap",
+        )
+    return replace(key, secrets=(secret, *old))
+
+
+def is_name(name: str) -> bool:
+    """Whether a team or a key may have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str, what: str) -> None:
     """Raises BadName for what cannot name a team or a key."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise BadName(
             f"{name[:80]!r} cannot be a {what}'s name: use up to 64 letters, digits, '.', '_' or "
             "'-', with a letter or digit at both ends",

@@ -130,10 +130,9 @@ class Store:
         return self.servers.away is not None
 
     @property
-    def away_since(self) -> float | None:
-        """When it was missed first: monotonic seconds, None where it is there."""
-        away = self.servers.away
-        return None if away is None else away.since
+    def resent(self) -> int:
+        """How many commands were sent again: the first of each may yet arrive."""
+        return sum(node.resent for node in self.servers.nodes)
 
     def there(self, key: str) -> bool:
         """Whether the server that has a key is not known to be away."""

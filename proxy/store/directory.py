@@ -16,7 +16,16 @@ from proxy.domain.identity import KeyRecord, Secret, TeamRecord
 from proxy.domain.keys import ALPHABET, RANDOM_LENGTH, digest, digests, make_key
 from proxy.domain.limits import Limit
 from proxy.store.audit import GATEWAY, Audit, Told
-from proxy.store.changes import BadName, Changes, Conflict, NotKnown, check_name, known_names
+from proxy.store.changes import (
+    BadName,
+    Changes,
+    Conflict,
+    NotKnown,
+    check_name,
+    is_name,
+    known_names,
+    rotated,
+)
 from proxy.store.changes import DirectoryError as DirectoryError  # its users find it here
 from proxy.store.client import Store
 from proxy.store.node import unavailable
@@ -238,21 +247,13 @@ class Directory:
     async def rotate_key(self, key: KeyRecord, overlap: int) -> NewKey:
         """A new secret; the old one goes on for `overlap` seconds.
 
-        Raises DirectoryError for a key that was revoked.
+        Raises DirectoryError for a key that was revoked, or has too many secrets that go on.
         """
         secret = make_key(_random(RANDOM_LENGTH))
-        ends = _now() + overlap
+        new = self._at_rest(secret)
 
         def change(record: KeyRecord) -> KeyRecord:
-            if record.status == "revoked":
-                raise DirectoryError(f"the key '{record.name}' was revoked; make a new one", "key")
-            old = [
-                msgspec.structs.replace(s, expires_at=min(s.expires_at or ends, ends))
-                for s in record.secrets
-                if s.expires_at is None or s.expires_at > _now()
-            ]
-            kept = tuple(old) if overlap else ()
-            return msgspec.structs.replace(record, secrets=(self._at_rest(secret), *kept))
+            return rotated(record, new, overlap, _now())
 
         return NewKey(await self.change_key(key.team, key.id, change), secret)
 
@@ -275,7 +276,7 @@ class Directory:
         return Secret(digest(self._peppers[0], secret), secret[-_HINT:])
 
     async def _team(self, name: str) -> tuple[TeamRecord, bytes]:
-        found = await self._records.team(name)
+        found = await self._records.team(name) if is_name(name) else None
         if found is None:
             known = known_names(name, [team.name for team in await self.teams()])
             raise NotKnown(f"there is no team '{name}'{known or '; there is none yet'}", "team")

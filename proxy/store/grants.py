@@ -76,7 +76,8 @@ async def carry_grants(
     Called now and then by every gateway; whoever is first does it. Whether anything changed.
     Raises StoreUnavailable, and DirectoryError for a team that was deleted meanwhile.
     """
-    due = [grant for grant in team.grants if _stamp(grant, now) != grant.stamp]
+    # One of a later window is another gateway's, whose clock is ahead, or the store's.
+    due = [grant for grant in team.grants if _stamp(grant, now) > grant.stamp]
     if not due or team.plan not in plans:
         return False
     carried = [grant for grant in due if grant.live(now) and grant.until is not None]
@@ -126,7 +127,7 @@ def _carry(
 def _moved(grant: Grant, now: float) -> Grant | None:
     """A grant in the window of now; None where it is over."""
     stamp = _stamp(grant, now)
-    if stamp == grant.stamp:
+    if stamp <= grant.stamp:
         return grant
     goes_on = grant.until is not None and grant.live(now) and grant.limit.window in CARRIED
     return replace(grant, stamp=stamp) if goes_on and grant.limit.amount else None

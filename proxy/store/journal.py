@@ -42,6 +42,11 @@ class Entry(msgspec.Struct, frozen=True):
     script: str = "settle"
 
 
+def outrun(entry: Entry) -> Entry:
+    """What takes the place of an entry that the store knows more than."""
+    return msgspec.structs.replace(entry, script="")
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Entry).decode
 
@@ -108,8 +113,8 @@ class Orphan:
         self._path = path
 
     def entries(self) -> tuple[list[Entry], int]:
-        """What it holds, of each request the last; and how many lines cannot be read, as one
-        that was being written when the machine stopped.
+        """What is to be charged, of each request the last; and how many lines cannot be read, as
+        one that was being written when the machine stopped.
         """
         found: dict[tuple[str, str | int], Entry] = {}
         unreadable = 0
@@ -119,7 +124,7 @@ class Orphan:
                 found[entry.team, entry.arguments[1]] = entry
             except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
                 unreadable += 1
-        return list(found.values()), unreadable
+        return [entry for entry in found.values() if entry.script], unreadable
 
     def done(self, unreadable: int) -> None:
         """Remove it; one with lines that cannot be read is put aside, for people to look at."""

@@ -38,6 +38,7 @@ class Lease:
     now: int = 0
     observed: bool = False
     made: bool = True  # False: whether the store made it is not known
+    again: bool = False  # its reserve was sent again: the first may come when all is over
     missed: bool = False  # a renewal could not reach the store
     adrift: bool = False  # meanwhile it ran out there
     kept: bool = False  # its settlement is in the journal
@@ -115,7 +116,8 @@ def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:
     spent = lease.charge or lease.so_far()
     figures = (*_numbers(spent.amounts), spent.cached, spent.image)
     if lease.grace is None:
-        return "settle", ("", lease.id, lease.provider, *figures, "0" if lease.made else "1")
+        may_come = "1" if lease.again or not lease.made else "0"
+        return "settle", ("", lease.id, lease.provider, *figures, may_come)
     minutes = (b for b in lease.access.binding(lease.model) if b.limit.window == "minute")
     words = (word for bound in minutes for word in bound.arguments)
     whose = ("", lease.id, lease.access.key.id, lease.model, lease.provider, lease.now)

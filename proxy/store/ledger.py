@@ -124,14 +124,13 @@ class Ledger:
         there = self._store.there(team_keys(lease.team)[0])
         try:
             await self._reserve(lease)
-        except LimitExceeded:
-            raise
         except StoreUnavailable as error:
             if there:
                 self._give_back(lease)
             lease = self._admit_without(lease, error)
-        except BaseException:
-            self._give_back(lease)
+        except BaseException as error:
+            if lease.again or not isinstance(error, LimitExceeded):
+                self._give_back(lease)
             raise
         self._live[lease.id] = lease
         try:
@@ -181,8 +180,9 @@ class Ledger:
         for _ in range(_REOPENINGS):
             bounds = lease.access.binding(lease.model)
             arguments = to_reserve(lease, self._seconds, bounds)
-            before = self._marks.before(lease.team)
+            before, resent = self._marks.before(lease.team), self._store.resent
             reply = await self._store.run("reserve", keys, *arguments)
+            lease.again |= self._store.resent != resent
             verdict = reply[0].decode()
             if verdict == "stale":
                 lease.access = self._keyring.reopen(lease.access, reply[1], reply[2])

@@ -135,6 +135,7 @@ class Node:
         # Its annotations answer for the synchronous client as well, and so fit neither.
         self.client: Any = client
         self.away: Away | None = None
+        self.resent = 0  # commands so far, of each of which the first may yet arrive
         self._patience = patience
         # First come, first served: redis-py's pool lets newcomers overtake those that wait.
         self._room = asyncio.Semaphore(_AT_ONCE)
@@ -159,6 +160,7 @@ class Node:
                     await self._drop_idle()  # others may be as stale as this one was
                 if not (there and again):
                     raise unavailable(error) from error
+                self.resent += 1
         raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:

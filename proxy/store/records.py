@@ -108,10 +108,6 @@ class Records:
     async def publish(self, team: str) -> None:
         await self._store.ask(None, "PUBLISH", CHANGED, team)
 
-    async def seconds(self) -> int:
-        """The store's clock, which the ledger goes by."""
-        return int((await self._store.ask(None, "TIME"))[0])
-
     async def _get(self, team: str, field: str) -> Any:
         place = records_key(team)
         return await self._store.ask(place, "HGET", place, field)

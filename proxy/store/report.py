@@ -63,10 +63,9 @@ async def make_report(
     found = await _rows(store, models, asked, names)
     labels = _labels(found, names) if "team" in asked.by else []
     grouped = group(found, asked.by)
-    return Report(
-        [_shape(asked.by, by, f, names, labels) for by, f in grouped.items() if any(f)],
-        [LABEL + label for label in labels],
-    )
+    rows = [_shape(asked.by, by, f, names, labels) for by, f in grouped.items() if any(f)]
+    rows.sort(key=lambda row: [row[name] for name in asked.by])  # by names, not by ids
+    return Report(rows, [LABEL + label for label in labels])
 
 
 async def _rows(store: Store, models: Sequence[str], asked: Question, names: _Names) -> list[Row]:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store, end_tasks, refused
-from proxy.store.journal import Entry, Journal
+from proxy.store.journal import Entry, Journal, outrun
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease, settlement
 from proxy.store.marks import Marks
@@ -58,7 +58,7 @@ class Settlements:
         self._none.set()
         self._taken = 0  # by the store, so far
         self._parked = 0
-        self._noted = False  # the journal has charges of streams that are not over
+        self._noted: Collection[Lease] = ()  # those whose charge so far the journal has
         self._full = False
         # One thread: what is done to the journal is done in order, even if nobody waits for it.
         self._disk = ThreadPoolExecutor(1, "journal")
@@ -98,9 +98,12 @@ class Settlements:
         self._disk.shutdown(wait=False)
 
     async def note(self, leases: Collection[Lease]) -> None:
-        """Write down the charges so far of all the leases that the store cannot be told of."""
-        self._noted = bool(leases)
-        await self._write([_entry(lease) for lease in leases])
+        """Write down the charges so far of all the leases that the store cannot be told of, and
+        that of others it knows more by now.
+        """
+        told = [lease for lease in self._noted if lease.charge is None and lease not in leases]
+        self._noted = leases
+        await self._write([*map(_entry, leases), *(outrun(_entry(lease)) for lease in told)])
         await self._clear()
 
     async def _clear(self) -> None:

@@ -29,7 +29,7 @@ from tests.store.scripts import (
     stamps,
 )
 
-START = at("2028-02-29T23:59:50")  # a leap day: hour, day and month turn soon
+START = at("2028-02-29T23:59:56")  # a leap day: hour, day and month turn soon
 TEAMS = ("vision", "search")
 DEAR = 123_456_789_012_345  # nano-usd; longer than Lua prints of its own accord
 
@@ -73,7 +73,16 @@ LIMITS = (
     ("concurrent", "total", "team", "*", (0, 2, 4)),
     ("concurrent", "total", "key:k1", "m1", (1, 2)),
 )
-limits = st.tuples(st.sampled_from(LIMITS), picks, st.sampled_from((0, 0, 5)))
+MINUTES = [limit for limit in LIMITS if limit[1] == "minute"]
+MANY: Five = (5, 0, 0, 0, 0)
+
+#: Which, which of its amounts, a grant, and how many windows ago that was given.
+limits = st.tuples(
+    st.sampled_from(LIMITS),
+    picks,
+    st.sampled_from((0, 5)),
+    st.sampled_from((0, 1)),
+)
 
 
 def takes(asked: Five, limit: Bound) -> bool:
@@ -102,7 +111,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self, asked: list[dict[str, Any]]) -> None:
         for limit in LIMITS:
             for team in TEAMS:
-                self.set_limit(team, (limit, -1, 0))
+                self.set_limit(team, (limit, -1, 0, 0))
         for request in asked:
             self.reserve(TEAMS[0], request)
 
@@ -136,6 +145,11 @@ class LedgerMachine(RuleBasedStateMachine):
         reply = self.both(team, "reserve", id, asked, *limits, **who)
         if reply[0] == "ok":
             self.fits(team, [limit for limit in limits if takes(asked, limit)], reply[1])
+
+    @rule(team=teams, request=requests)
+    def observe(self, team: str, request: dict[str, Any]) -> None:
+        """More requests than a minute has room for."""
+        self.reserve(team, request | {"asked": MANY, "force": True})
 
     def fits(self, team: str, limits: list[Bound], now: int) -> None:
         """Nothing admitted is above a limit that it takes from, with all that was there before."""
@@ -223,18 +237,35 @@ class LedgerMachine(RuleBasedStateMachine):
         end = held.lease_end + less if held else 0
         self.go_to(max(self.now, end), watched=True)
 
-    @rule(turn=turns)
-    def wait_for_turn(self, turn: tuple[str, int]) -> None:
+    @rule(team=teams, most=st.integers(0, 3))
+    def wait_for_all(self, team: str, most: int) -> None:
+        """Sweep, once several may have run out since anybody looked."""
+        ends = [held.lease_end for held in self.models[team].live.values()]
+        self.go_to(max([self.now, *ends]), watched=True)
+        self.sweep(team, most)
+
+    @rule(turn=turns, back=st.booleans())
+    def wait_for_turn(self, turn: tuple[str, int], back: bool) -> None:
+        """A window turns, or soon will; `back`: the clock then goes back a little."""
         window, less = turn
         self.now = max(self.now, (window_end(window, self.now) or 0) + less)
+        if back:
+            for team in TEAMS:
+                self.peek(team)
+            self.now -= 3 * SECOND
 
     @rule(team=teams, limit=limits)
     def set_limit(self, team: str, limit: Any) -> None:
-        (*slot, sizes), pick, grant = limit
+        (*slot, sizes), pick, grant, ago = limit
         unit, window, scope, model = slot
-        stamp = stamps(self.now).get(window, -1)
+        stamp = stamps(self.now).get(window, -1) - ago
         amount = sizes[pick % len(sizes)]
         self.limits[team][scope, *slot] = Bound(amount, unit, window, scope, model, grant, stamp)
+
+    @rule(team=teams, pick=picks)
+    def set_minutes(self, team: str, pick: int) -> None:
+        for limit in MINUTES:
+            self.set_limit(team, (limit, pick, 0, 0))
 
     @rule(team=teams, pick=picks)
     def drop_limit(self, team: str, pick: int) -> None:

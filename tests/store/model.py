@@ -160,9 +160,12 @@ class Model:
     ) -> str:
         now = self._clock(now)
         held = self.held.get(id)
-        if held is None and void:
+        if held is not None and not held.key:
+            return "absent"
+        self.held.pop(id, None)
+        if void:
             self.held[id] = Held(expired=now - KEEP + KEEP_VOID)
-        if held is None or not held.key:
+        if held is None:
             return "absent"
         self._tick(now)
         if held.posted is not None:
@@ -170,7 +173,6 @@ class Model:
         self.postings.append(held.charge(amounts, provider, cached, image))
         before = held.amounts if held.expired is None else held.counted
         self._refill(held, now, before, amounts)
-        del self.held[id]
         self._sweep(now, AT_ONCE)
         return "settled" if held.expired is None else "late"
 

@@ -266,5 +266,8 @@ def stamps(now: int) -> dict[str, int]:
 
 
 def connect(url: str) -> Any:
-    """A synchronous client; its annotations answer for the other kind as well."""
-    return redis.Redis.from_url(url)
+    """A synchronous client; its annotations answer for the other kind as well.
+
+    It waits for as long as it takes, and sends nothing twice: a script would run twice.
+    """
+    return redis.Redis.from_url(url, retry=None, socket_timeout=None)

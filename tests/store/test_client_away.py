@@ -18,14 +18,39 @@ from proxy.store.layout import team_keys
 from proxy.store.node import GATEWAY
 from tests.gateway import Gateway, open_gateway, until
 from tests.scripted import ScriptedUpstream, chat_stream
-from tests.store.fronts import Front, Stopwatch, open_front
+from tests.store.fronts import Front, open_front
 from tests.valkey import run_valkey
 
 AILMENTS = ("stopped", "paused", "silent", "loading")
-#: Seconds. The contract's half a second is held by `make chaos`; here a starved machine may pass.
-PROMPT = 1.5
+PROMPT = 0.5  # seconds of waiting, until a request is refused
 SOON = 1.3  # seconds, for "about one"
 KEYS = team_keys("vision")
+
+
+class Idle:
+    """Counts the seconds for which this loop has nothing to do, in a block: however starved the
+    machine is, a timer of 8 ms counts as 8 ms.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Idle:
+        loop: Any = asyncio.get_running_loop()
+        self._selector = loop._selector
+        self._select = self._selector.select
+        self._selector.select = self._timed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._selector.select
+
+    def _timed(self, timeout: float | None = None) -> Any:
+        begun = time.monotonic()
+        ready = self._select(timeout)
+        waited = time.monotonic() - begun
+        self.seconds += waited if timeout is None else min(waited, max(0.0, timeout))
+        return ready
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +76,10 @@ async def store(front: tuple[Front, str]) -> AsyncIterator[Store]:
 
 async def refused(*calls: Any) -> float:
     """Seconds of waiting until every call was refused."""
-    async with Stopwatch() as watch:
+    with Idle() as idle:
         for answer in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(answer, StoreUnavailable)
-        return watch.seconds
+    return idle.seconds
 
 
 async def ask_at_once(gate: Gateway, key: str, count: int) -> list[int]:
@@ -77,9 +102,9 @@ async def test_gateway(front: tuple[Front, str], ailment: str) -> None:
         assert await ask_at_once(gate, key, 1) == [200]
         await gate.idle()
         front[0].ail(ailment)
-        async with Stopwatch() as watch:
+        with Idle() as idle:
             assert set(await ask_at_once(gate, key, 300)) == {503}
-            assert watch.seconds < PROMPT
+        assert idle.seconds < PROMPT
         assert gate.door.store.away
         async with gate.session.get(f"{gate.admin}/readyz") as ready:
             assert ready.status == 503
@@ -89,18 +114,16 @@ async def test_gateway(front: tuple[Front, str], ailment: str) -> None:
         assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize("calls", [1, 300])
 @pytest.mark.parametrize("ailment", AILMENTS)
-async def test_store(front: tuple[Front, str], store: Store, ailment: str) -> None:
-    """The first 300 calls are told in time; then, without asking, all are told at once."""
+async def test_store(front: tuple[Front, str], store: Store, ailment: str, calls: int) -> None:
+    """The first calls are told in time; then, without asking, all are told at once."""
     front[0].ail(ailment)
-    assert await refused(*(store.run("sweep", KEYS, "", 1) for _ in range(300))) < PROMPT
+    assert await refused(*(store.run("sweep", KEYS, "", 1) for _ in range(calls))) < PROMPT
     assert store.away
-    assert store.away_since is not None
-    assert store.away_since <= time.monotonic()
     assert await refused(store.run("sweep", KEYS, "", 1)) < 0.05
     await front[0].recover()
     await until(lambda: not store.away, SOON)
-    assert store.away_since is None
     assert await store.run("sweep", KEYS, "", 1) == 0
 
 
@@ -229,6 +252,6 @@ async def test_close_while_away(front: tuple[Front, str], tmp_path: Path) -> Non
     await store.ping()
     front[0].ail("silent")
     await refused(store.ping())
-    async with Stopwatch() as watch:
+    with Idle() as idle:
         await store.close()
-        assert watch.seconds < PROMPT
+    assert idle.seconds < PROMPT

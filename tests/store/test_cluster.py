@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from proxy.store.survey import server_version, server_warnings
 from proxy.store.usage import read_rows
 from tests.gateway import Gateway, open_gateway, until
 from tests.scripted import ScriptedUpstream, chat_stream
+from tests.store.slots import on_its_way
 from tests.valkey import Primary, ValkeyCluster, run_cluster
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
@@ -178,7 +178,6 @@ async def test_all_die(cluster: ValkeyCluster, store: Store) -> None:
             with pytest.raises(StoreUnavailable):
                 await store.run("sweep", team_keys(name), "", 1)
         assert store.away
-        assert store.away_since is not None
     finally:
         for primary in cluster.primaries:
             primary.start()
@@ -207,23 +206,6 @@ def listeners(cluster: ValkeyCluster, *primaries: Primary) -> int:
     """How many hear of changes from these, or from all that live."""
     asked = primaries or [primary for primary in cluster.primaries if primary.process]
     return sum(primary.say("PUBSUB", "NUMSUB", CHANGED)[1] for primary in asked)
-
-
-@contextlib.contextmanager
-def on_its_way(cluster: ValkeyCluster, team: str) -> Iterator[tuple[Primary, Primary, int]]:
-    """A team's slot, empty, that wanders from one primary to another and back."""
-    source = cluster.owner(records_key(team))
-    target = next(primary for primary in cluster.primaries if primary is not source)
-    slot = source.say("CLUSTER", "KEYSLOT", records_key(team))
-    target.say("CLUSTER", "SETSLOT", slot, "IMPORTING", source.say("CLUSTER", "MYID"))
-    source.say("CLUSTER", "SETSLOT", slot, "MIGRATING", target.say("CLUSTER", "MYID"))
-    try:
-        yield source, target, slot
-    finally:
-        target.say("FLUSHALL")
-        for primary in (source, target):
-            primary.say("CLUSTER", "SETSLOT", slot, "NODE", source.say("CLUSTER", "MYID"))
-            primary.say("CLUSTER", "SETSLOT", slot, "STABLE")
 
 
 async def test_ask(cluster: ValkeyCluster, store: Store) -> None:

@@ -195,6 +195,21 @@ async def test_what_has_ended(team: Team, until: str | None, now: str) -> None:
     assert await team.look(now) == []
 
 
+async def test_clocks_that_differ(team: Team) -> None:
+    """A gateway whose clock is behind takes no grant back, so that nothing is taken off twice."""
+    await team.make(granted("50 tokens/day", "2026-11-01", "2026-12-01"))
+    await team.used("2026-11-01", tokens=120)
+    left = [f"30 tokens/day @{stamp_of('day', at('2026-11-02') * 1000)}"]
+    for now in ("2026-11-02", "2026-11-01T23:59:59", "2026-11-02"):
+        assert await team.look(now) == left
+
+
+async def test_a_window_to_come(team: Team) -> None:
+    """A grant for a window that has begun by the store's clock alone is left as it is."""
+    await team.make(granted("5 requests/hour", "2026-11-02T01:00", "2026-12-01"))
+    assert len(await team.look("2026-11-02T00:59:59")) == 1
+
+
 async def test_changed_meanwhile(team: Team) -> None:
     """A team that was changed since it was read is left to the next look."""
     await team.make(granted("20 usd/month", "2026-11-22", "2026-12-31"))

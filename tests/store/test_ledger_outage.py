@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from proxy.domain.errors import StoreUnavailable, Unauthorized
 from proxy.domain.grace import Grace
 from proxy.domain.usage import Phase
-from proxy.store import settlements
+from proxy.store import renewals, settlements
 from proxy.store.journal import Entry, Journal, Replayed, adopt, replay
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
@@ -170,18 +171,27 @@ async def test_a_stream_killed_in_an_outage(store_url: str, tmp_path: Path, rese
         assert rows(heir) == [[1, 30, 0, 0, 0, 0, 0]]
 
 
-async def test_told_again_after_an_outage(store_url: str, tmp_path: Path) -> None:
-    """Once a stream can be renewed again, what was noted of it is forgotten."""
+async def test_told_again_after_an_outage(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a stream can be renewed again, what was noted of it is forgotten, and it is held."""
+
+    async def soon(_: float) -> None:
+        await asyncio.sleep(SHORT / 3)
+
+    monkeypatch.setattr(renewals, "asyncio", SimpleNamespace(sleep=soon))
     journal = Journal(tmp_path)
-    async with wired(store_url, journal=journal, lease=2.0) as (wire, till):
+    async with wired(store_url, journal=journal) as (wire, till):
         access, meter = await till.access(), Meter()
-        async with till.reserve(access, 50, meter):
+        async with till.reserve(access, 50, meter) as lease:
             meter.used(20)
             wire.cut()
             await until(lambda: journal.entries)
             wire.mend()
             await until(lambda: not journal.entries)
-            assert till.scripts.contents().expired == {}
+            found = till.scripts.contents()
+            assert (list(found.leases), found.expired) == ([lease.id], {})
+            assert found.reservations[lease.id]["c"][:2] == [1, 20]
 
 
 async def test_a_stream_whose_lease_ran_out_in_an_outage(store_url: str, tmp_path: Path) -> None:
@@ -196,6 +206,7 @@ async def test_a_stream_whose_lease_ran_out_in_an_outage(store_url: str, tmp_pat
             meter.used(20)
             wire.cut()
             await until(lambda: other.ledger.sweep("vision"))
+            assert list(till.scripts.contents().expired) == [lease.id]
             wire.mend()
             await until(lambda: lease.adrift)
             meter.used(30)
@@ -204,6 +215,7 @@ async def test_a_stream_whose_lease_ran_out_in_an_outage(store_url: str, tmp_pat
         await till.ledger.settled()
         await until(lambda: not journal.entries)
         assert rows(till) == [[1, 30, 0, 0, 0, 0, 0]]
+        assert till.scripts.contents().expired == {}
 
 
 async def test_stopped_while_the_store_is_away(store_url: str, tmp_path: Path) -> None:

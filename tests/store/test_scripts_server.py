@@ -144,5 +144,3 @@ async def test_replace(store: Store) -> None:
     assert await store.run("replace", keys, "team", b"", b"two") == 0
     assert await store.run("replace", keys, "team", b"one", b"two") == 1
     assert await store.redis.hget(keys[0], "team") == b"two"
-    assert await store.run("replace", keys, "team", b"two", b"") == 1
-    assert await store.redis.hgetall(keys[0]) == {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -10,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.errors import StoreUnavailable
+from proxy.domain.errors import LimitExceeded, StoreUnavailable
 from proxy.domain.grace import Grace
 from proxy.store import settlements
 from proxy.store.client import Store
-from proxy.store.journal import Journal
+from proxy.store.journal import Journal, Replayed, replay
 from proxy.store.layout import team_keys
 from proxy.store.node import GATEWAY, Alone, Node, connect
 from tests.store.ledgers import Meter, Till, open_till, until
@@ -216,3 +219,67 @@ async def test_stopped_with_nowhere_to_write(store_url: str, tmp_path: Path) -> 
         await until(lambda: told)
         await till.ledger.stop(0)
         assert told[-1] == ("charges_lost", {"unwritten": 1})
+
+
+async def first_late(wire: Wire, access: Any, request: Any) -> Any:
+    """What comes of a request whose reserve is held on its way, and sent again."""
+    wire.hold = access.key.id.encode()
+    task = asyncio.create_task(request)
+    await wire.held.wait()
+    wire.hold = None
+    return await task
+
+
+async def test_a_reserve_that_comes_when_all_is_over(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a reserve that was sent again the first may come after the settlement: it is void."""
+    monkeypatch.setattr("proxy.store.node._ATTEMPT", 0.0)
+    async with open_wire(store_url, GATEWAY) as (wire, store), open_till(store_url, store) as till:
+        access = await till.access()
+        await first_late(wire, access, end(till, access))
+        await till.ledger.settled()
+        wire.release()
+        await wire.passed.wait()
+        assert till.scripts.contents().leases == {}
+        assert rows(till) == ["1 3 0 0 0 0 0"]
+
+
+async def test_a_refused_reserve_that_comes_later(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a reserve that was refused when it was sent again the first is void, too."""
+    monkeypatch.setattr("proxy.store.node._ATTEMPT", 0.0)
+    async with open_wire(store_url, GATEWAY) as (wire, store), open_till(store_url, store) as till:
+        access = await till.access("8 tokens/day")
+        async with till.reserve(access, 6):
+            with pytest.raises(LimitExceeded):
+                await first_late(wire, access, till.reserve(access, 5).__aenter__())
+        await till.ledger.settled()
+        wire.release()
+        await wire.passed.wait()
+        assert till.scripts.contents().leases == {}
+
+
+async def test_a_note_that_the_store_has_outrun(store_url: str, tmp_path: Path) -> None:
+    """What was noted of a stream in an outage is no charge once the store can be told again, also
+    while the journal has other charges to keep.
+    """
+    journal = Journal(tmp_path)
+    async with (
+        divided(store_url, journal=journal) as (wire, _, till),
+        open_till(store_url) as heir,
+    ):
+        far, near, meter = await till.access(team="far"), await till.access(), Meter()
+        async with till.reserve(near, 90, meter) as lease:
+            async with till.reserve(far, 5):
+                wire.cut()
+            await until(lambda: journal.entries)
+            meter.used(20)
+            for untold in ([lease], []):
+                await till.ledger._settlements.note(untold)
+            assert journal._file is not None
+            os.close(journal._file)  # as a process that is killed does
+            journal._file = None
+            assert await replay(heir.store, tmp_path, time.time()) == Replayed(settled=1)
+            assert lease.id in till.scripts.contents().leases

@@ -20,8 +20,8 @@
 --   else the refund of a long request would take back what others have used since.
 -- Reservation: k key, m model, p provider, t admission, s its windows' stamps, a amounts,
 --   b buckets that it is in, c what a lost lease is charged, o set where only force let it in;
---   x is set once it has expired. One with v was given back before it came, or was charged
---   without having been reserved: it may not come.
+--   x is set once it has expired. One with v is over, or was charged without having been
+--   reserved: it may not come.
 
 local RECORDS, COUNTERS, RESERVATIONS, LEASES, EXPIRED, ROWS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]

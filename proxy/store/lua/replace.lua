@@ -2,14 +2,10 @@
 -- replace: changes a team's or a key's record if it is still the one that was read.
 --
 -- ARGV   1 field ('team' or 'key:<id>'), 2 record as it was read ('': there is none),
---        3 new record ('': remove it)
+--        3 new record
 -- Returns 1 where it was replaced, 0 where somebody else was faster.
 
 local current = redis.call('HGET', RECORDS, ARGV[1]) or ''
 if current ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then
-  redis.call('HDEL', RECORDS, ARGV[1])
-else
-  redis.call('HSET', RECORDS, ARGV[1], ARGV[3])
-end
+redis.call('HSET', RECORDS, ARGV[1], ARGV[3])
 return 1

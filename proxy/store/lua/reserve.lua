@@ -9,7 +9,7 @@
 --        per limit, before this request; observed is one that only ARGV 10 let in.
 --        {'stale', team record, key record} where the gateway knows old ones;
 --        {'expired'} for a key past its end; {'gone'} for an id whose lease ran out, or that
---        was given back before it came.
+--        was settled or given back before it came.
 
 local now = clock(ARGV[1])
 local id, key_id, model = ARGV[2], ARGV[4], ARGV[5]
