@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. 0: done, 1: failed, 2: wrong usage or configuration."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # programs read it, whatever the locale
     try:
         args = build_parser().parse_args(argv)
         code = _run(args)
@@ -40,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Namespace) -> int:
-    from proxy.cli.faults import explain
+    from proxy.cli.faults import WrongUsage, explain
 
     module, _, name = args.run.partition(":")
     try:
+        for option, value in vars(args).items():
+            if value == "":  # as a script has it whose variable is not set
+                raise WrongUsage(f"'{option}' is empty: give it a value, or leave it out")
         return import_module(f"proxy.cli.{module}").__dict__[name](args) or 0
     except BrokenPipeError:
         raise

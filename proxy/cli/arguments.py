@@ -162,7 +162,7 @@ def _keys(commands: Commands) -> None:
     rotate = _key_command(key, "rotate", "give a key a new secret", _ROTATE)
     rotate.add_argument(
         "--overlap",
-        type=option(values.duration),
+        type=option(values.overlap),
         default=86_400,
         metavar="SPAN",
         help="how long the old secret goes on (default: 24h); 0 if it has leaked",
@@ -293,7 +293,9 @@ def _transfer(commands: Commands) -> None:
         json=False,
         more="Together with the peppers it is a whole backup, but for usage: keep it private.",
     )
-    export.add_argument("-o", dest="output", metavar="FILE", help="written with mode 0600")
+    export.add_argument(
+        "-o", dest="output", metavar="FILE", help="written with mode 0600; NAME.json: as JSON"
+    )
     restore = command(
         commands,
         "import",
@@ -304,7 +306,11 @@ def _transfer(commands: Commands) -> None:
         "not say stays as it is; nothing is deleted, and no key that was revoked and no secret "
         "that was replaced comes back. Twice is as good as once.",
     )
-    restore.add_argument("file", metavar="FILE", help="as export writes it; - is standard input")
+    restore.add_argument(
+        "file",
+        metavar="FILE",
+        help="as export writes it: YAML, or JSON in NAME.json; - is standard input",
+    )
     restore.add_argument(
         "--dry-run", action="store_true", help="print what would change, and change nothing"
     )

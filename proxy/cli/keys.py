@@ -92,6 +92,8 @@ async def rotate(args: Namespace, s: Session) -> None:
     ends = made.record.secrets[1].expires_at if len(made.record.secrets) > 1 else None
     old = f"the old one goes on until {when(ends)}" if ends else "the old one has stopped"
     _reveal(args, s, made, f"key '{key.name}' of the team '{key.team}' has a new secret; {old}")
+    if (status := key_shape(made.record)["status"]) != "active":
+        note(f"The key is {status}: to let it go on, see visiongate key set --help")
 
 
 @in_session

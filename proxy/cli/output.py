@@ -21,6 +21,8 @@ _STYLES: Final = {
     "replaced": "red",
     "deleted": "red",
 }
+#: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULAS: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -35,15 +37,24 @@ def note(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    say(msgspec.json.format(_encode(value), indent=2).decode())
+    say(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    return msgspec.json.format(_encode(value), indent=2).decode()
 
 
 def show_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Text that a spreadsheet would take for a formula begins with an apostrophe."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    for row in rows:
-        cells = [row.get(column) for column in columns]
-        writer.writerow([f"{c:f}" if isinstance(c, Decimal) else c for c in cells])
+    writer.writerows([_csv_cell(row.get(column)) for column in columns] for row in rows)
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULAS):
+        return f"'{value}"
+    return f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def show_table(

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.cli.output import note, say, show_json
+from proxy.cli.output import as_json, note, say, show_json
 from proxy.cli.session import Session, in_session, waiting_for_input
 from proxy.config import ConfigError, Problem
-from proxy.config.yamlfile import read_yaml
+from proxy.config.yamlfile import Document, read_yaml
 from proxy.manage.document import as_yaml
+from proxy.manage.jsonfile import JsonDocument
 from proxy.manage.transfer import (
     PEPPER_MISSING,
     Import,
@@ -37,7 +38,7 @@ LONG: Final = 100_000
 @in_session
 async def export(args: Namespace, s: Session) -> None:
     data = await export_all(s.directory)
-    text = as_yaml(data)
+    text = as_json(data) if _is_json(args.output) else as_yaml(data)
     if args.output in (None, "-"):
         sys.stdout.write(text)
         return
@@ -49,12 +50,19 @@ async def export(args: Namespace, s: Session) -> None:
 
 def _write_private(path: Path, text: str) -> None:
     """All of it or nothing, readable by its owner only, whatever was there before."""
+    if path.exists() and not path.is_file():  # a device or a pipe, not to be replaced; a folder
+        path.write_text(text, encoding="utf-8")
+        return
+    path = path.resolve()  # a link stays one
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         draft.replace(path)
+    except OSError as error:
+        error.filename = path
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
@@ -65,7 +73,7 @@ async def restore(args: Namespace, s: Session) -> None:
         text, name = _read_text(args.file)
     with _bar(len(text)) as progress:
         with waiting_for_input():  # thousands of keys are read for seconds
-            document = read_yaml(text, name, os.environ)
+            document = _parse(text, name)
         plan = await plan_import(s.directory, s.config, document)
         if not args.dry_run:
             await plan.apply(s.directory, progress)
@@ -99,6 +107,15 @@ def _read_text(file: str) -> tuple[str, str]:
     if not text.strip():
         raise ConfigError([Problem(name, None, "", "is empty")])
     return text, name
+
+
+def _parse(text: str, name: str) -> Document | JsonDocument:
+    """In JSON, which is also the admin API's, nothing is a reference."""
+    return JsonDocument(text, name) if _is_json(name) else read_yaml(text, name, os.environ)
+
+
+def _is_json(name: str | None) -> bool:
+    return name is not None and name.endswith(".json")
 
 
 def _tell(args: Namespace, plan: Import) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,11 @@ from proxy.config import Problem
 from proxy.config.problems import Path, nearest
 from proxy.config.yamlfile import Document
 from proxy.domain.identity import Grant, KeyRecord, Secret, TeamRecord
-from proxy.domain.limits import Limit
 from proxy.domain.quota import stamp_of
 from proxy.manage import values
 from proxy.manage.jsonfile import JsonDocument
-from proxy.store.changes import DirectoryError, check_name
+from proxy.manage.readers import Reader, one_of, or_null, text
+from proxy.store.changes import MOST_SECRETS, DirectoryError, check_name
 from proxy.store.shapes import plain
 
 VERSION: Final = "1"
@@ -31,9 +32,6 @@ _HEAD: Final = """\
 _ID: Final = re.compile(r"key_[0-9A-Za-z]{1,64}", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _HINT: Final = re.compile(r"[0-9A-Za-z]{1,8}", re.ASCII)
-
-#: Reads a value. Raises ValueError with a message that goes on from "limits: ".
-Reader = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,27 +118,10 @@ class _Reading:
         return given
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be text")
-    if len(value) > values.LONGEST:
-        raise ValueError(f"is longer than {values.LONGEST} characters")
-    return str(value)
-
-
 def _matching(pattern: re.Pattern[str], what: str) -> Reader:
     def read(value: Any) -> str:
         if not pattern.fullmatch(_text(value)):
             raise ValueError(f"is not {what}")
-        return str(value)
-
-    return read
-
-
-def _one_of(*words: str) -> Reader:
-    def read(value: Any) -> str:
-        if value not in words:
-            raise ValueError(f"must be {' or '.join(words)}")
         return str(value)
 
     return read
@@ -154,14 +135,12 @@ def _named(what: str) -> Reader:
     return read
 
 
-def _or_none(read: Reader) -> Reader:
-    return lambda value: None if value is None else read(value)
-
-
-def _list(read: Reader) -> Reader:
+def _list(read: Reader, most: float = math.inf) -> Reader:
     def read_list(value: Any) -> tuple[Any, ...]:
         if value is not None and not isinstance(value, tuple):
             raise ValueError("must be a list")
+        if value and len(value) > most:
+            raise ValueError(f"must be at most {most}")
         return tuple(read(item) for item in value or ())
 
     return read_list
@@ -222,46 +201,49 @@ def _grant(value: Any) -> Grant:
     return grant
 
 
+def _no_grant(value: Any) -> Any:
+    raise ValueError("a key has none; give it to the team")
+
+
 def _as_is(value: Any) -> Any:
     return value
 
 
-def _limit(value: Any) -> Limit:
-    return values.limit(_text(value))
-
-
+_text: Final = text()
+_limit: Final = text(values.limit)
 _any_grant: Final = _struct(
-    Grant, {"limit": _limit, "stamp": _whole, "until": _or_none(_seconds)}, "until"
+    Grant, {"limit": _limit, "stamp": _whole, "until": or_null(_seconds)}, "until"
 )
 _FILE: Final[Mapping[str, Reader]] = {
-    "version": _one_of(VERSION),
+    "version": one_of(VERSION),
     "peppers": _list(_text),
     "teams": _list(_as_is),
 }
 _RECORD: Final[Mapping[str, Reader]] = {
     "limits": _list(_limit),
-    "grants": _list(_grant),
     "created_at": _seconds,
 }
 _TEAM: Final[Mapping[str, Reader]] = {
     **_RECORD,
     "name": _named("team"),
     "plan": _text,
-    "status": _one_of("active", "paused"),
+    "status": one_of("active", "paused"),
+    "grants": _list(_grant),
     "labels": _labels,
     "keys": _list(_as_is),
 }
 _SECRET: Final[Mapping[str, Reader]] = {
     "digest": _matching(_DIGEST, "64 digits of hex"),
     "hint": _matching(_HINT, "the end of a key"),
-    "expires_at": _or_none(_seconds),
+    "expires_at": or_null(_seconds),
 }
 _KEY: Final[Mapping[str, Reader]] = {
     **_RECORD,
     "id": _matching(_ID, "a key's id"),
     "name": _named("key"),
-    "plan": _or_none(_text),
-    "status": _one_of("active", "paused", "revoked"),
-    "expires_at": _or_none(_seconds),
-    "secrets": _list(_struct(Secret, _SECRET, "expires_at")),
+    "plan": or_null(_text),
+    "status": one_of("active", "paused", "revoked"),
+    "expires_at": or_null(_seconds),
+    "grants": _list(_no_grant),
+    "secrets": _list(_struct(Secret, _SECRET, "expires_at"), MOST_SECRETS),
 }

@@ -22,11 +22,13 @@ LONGEST: Final = 256
 MOST_LABELS: Final = 64
 #: The last time that can be written, in seconds since 1970.
 LAST: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+#: In seconds.
+YEAR: Final = 365 * 86_400
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]", re.ASCII)
 _MONTH: Final = re.compile(r"\d{4}-\d{2}", re.ASCII)
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62})", re.ASCII)
-_THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3})", re.ASCII)
+_THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 
 
 def limit(text: str) -> Limit:
@@ -70,6 +72,14 @@ def duration(text: str) -> int:
     return 0 if text == "0" else int(parse_duration(text))
 
 
+def overlap(text: str) -> int:
+    """Seconds that a replaced secret goes on: `24h`, or `0`; a year at most."""
+    seconds = duration(text)
+    if seconds > YEAR:
+        raise ValueError(f"{text} is longer than a year; write 24h, 7d or at most 365d")
+    return seconds
+
+
 def expiry(text: str) -> int | None:
     """As `until`, or `never`."""
     return None if text == "never" else until(text, "2027-01-31, 90d or never")
@@ -100,7 +110,7 @@ def since(text: str) -> int:
 
 def number(text: str) -> int:
     """A whole number from 1 to 100,000."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 100_000):
+    if not (text.isascii() and text.isdigit() and len(text) < 7 and 1 <= int(text) <= 100_000):
         raise ValueError(f"{text[:32]!r} is not a number from 1 to 100000")
     return int(text)
 

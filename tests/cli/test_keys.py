@@ -87,6 +87,10 @@ def test_secret_is_nowhere_else(vg: Visiongate, team: str) -> None:
         (("set", "ci", "--name", "a b"), 1, "cannot be a key's name"),
         (("set", "ci", "--remove-limit", "tokens/day"), 2, "its own: none"),
         (("rotate", "ci", "--overlap", "long"), 2, "not a duration"),
+        (("rotate", "ci", "--overlap", "366d"), 2, "longer than a year"),
+        (("rotate", "ci", "--overlap", "999999999999d"), 2, "longer than a year"),
+        (("list", "--team", ""), 2, "'team' is empty"),
+        (("revoke", "ci", "--team", ""), 2, "'team' is empty"),
         (("find", "x", "--stdin"), 2, "not both"),
     ],
 )
@@ -211,6 +215,25 @@ def test_rotate_at_once(vg: Visiongate, team: str) -> None:
     found = vg.json("key", "find", f"{old} {result.out}")
     assert [key["status"] for key in found] == ["replaced", "active"]
     assert [key["live"] for key in found] == [False, True]
+
+
+def test_rotate_often(vg: Visiongate, team: str) -> None:
+    """A key has ten secrets that work at most; who rotates on is told how to end them."""
+    vg.secret(team, "ci")
+    for _ in range(9):
+        vg.done("key", "rotate", "ci")
+    assert "overlap of 0" in vg.refused(1, "key", "rotate", "ci")
+    assert len(vg.json("key", "show", "ci")["secrets"]) == 10
+    vg.done("key", "rotate", "ci", "--overlap", "0")
+    assert len(vg.json("key", "show", "ci")["secrets"]) == 1
+
+
+def test_rotate_what_does_not_work(vg: Visiongate, team: str) -> None:
+    """Who gives a paused key a new secret is told that the key is paused."""
+    vg.secret(team, "ci")
+    assert "The key is" not in vg.done("key", "rotate", "ci").err
+    vg.done("key", "set", "ci", "--pause")
+    assert "The key is paused" in vg.done("key", "rotate", "ci").err
 
 
 def test_revoke(vg: Visiongate, team: str) -> None:

@@ -245,6 +245,22 @@ def test_as_a_module(vg: Visiongate) -> None:
     assert label in out.splitlines()[1]
 
 
+def test_strange_bytes(vg: Visiongate) -> None:
+    """Output is UTF-8 whatever the locale, and a name that is not text is told, not a fault."""
+    vg.done("team", "create", "vision", "--label", "who=Zoë")
+    for words, told in ((["team", "list"], "who=Zoë"), (["team", "show", "\udcff"], "no team")):
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy", "-c", str(vg.config), *words],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            check=False,
+            timeout=SECONDS,
+        )
+        said = (done.stdout + done.stderr).decode()
+        assert told in said
+        assert "Traceback" not in said
+
+
 def test_reader_that_leaves(vg: Visiongate) -> None:
     """A command whose reader has gone ends quietly."""
     vg.done("team", "create", "vision")

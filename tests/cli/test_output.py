@@ -82,3 +82,10 @@ def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
     """CSV quotes what needs it; what is missing is empty."""
     show_csv(("a", "b", "c"), [{"a": 'x,"y"', "b": Decimal("1E-9")}])
     assert capsys.readouterr().out == 'a,b,c\n"x,""y""",0.000000001,\n'
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\uff1d"])
+def test_csv_has_no_formulas(first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A spreadsheet takes no text of a CSV for a formula; figures stay figures."""
+    show_csv(("a", "b", "c"), [{"a": f"{first}1+1", "b": Decimal(-1), "c": -1}])
+    assert capsys.readouterr().out == f"a,b,c\n'{first}1+1,-1,-1\n"

@@ -58,6 +58,7 @@ def test_empty_list(vg: Visiongate) -> None:
     [
         (("create", "vision"), 1, "the team 'vision' exists"),
         (("create", "no spaces"), 1, "cannot be a team's name"),
+        (("create", "x", "--limit", "1,0000 tokens"), 2, "is not a limit"),
         (("create", "x", "--plan", "standart"), 2, "did you mean 'standard'?"),
         (("create", "x", "--limit", "50 usd/mouth"), 2, "did you mean 'month'?"),
         (("create", "x", "--limit", "5 requests/day on gpt4o"), 2, "did you mean 'gpt-4o'?"),

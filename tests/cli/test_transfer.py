@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -59,10 +61,49 @@ def test_export_to_a_file(full: Visiongate, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*teams.yaml*")] == ["teams.yaml"]
 
 
-def test_export_to_nowhere(full: Visiongate, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("none/teams.yaml", "No such file or directory"), (".", "Is a directory")],
+)
+def test_export_to_nowhere(full: Visiongate, tmp_path: Path, place: str, said: str) -> None:
     """A file that cannot be written is told with its name."""
-    told = full.refused(1, "export", "-o", str(tmp_path / "none" / "teams.yaml"))
-    assert "No such file or directory" in told
+    file = tmp_path / place
+    assert full.refused(1, "export", "-o", str(file)) == f"visiongate: {file}: {said}\n"
+
+
+def test_export_to_what_is_no_file(vg: Visiongate, tmp_path: Path) -> None:
+    """A device or a pipe is written to, and a link stays a link: neither is replaced by a file."""
+    pipe, link, file = (tmp_path / name for name in ("pipe", "link", "teams.yaml"))
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    descriptor = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    for place in (pipe, link):
+        vg.done("export", "-o", str(place))
+    text = vg.done("export").out
+    assert os.read(descriptor, 10_000).decode() == text
+    os.close(descriptor)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert file.read_text() == text
+
+
+def test_round_trip_as_json(full: Visiongate, tmp_path: Path) -> None:
+    """A file whose name says so is JSON, and is as good as YAML."""
+    file = tmp_path / "teams.json"
+    full.done("export", "-o", str(file))
+    assert json.loads(file.read_text())["version"] == 1
+    before = records(full)
+    empty(full)
+    full.done("import", str(file))
+    assert records(full) == before
+
+
+def test_json_has_no_references(full: Visiongate, tmp_path: Path) -> None:
+    """JSON, as the admin API exports it, is taken as it is: a dollar is a dollar."""
+    file = tmp_path / "teams.json"
+    file.write_text(json.dumps({"teams": [{"name": "docs", "labels": {"a": "${HOME} $$"}}]}))
+    full.done("import", str(file))
+    assert full.json("team", "show", "docs")["labels"] == {"a": "${HOME} $$"}
 
 
 def test_dry_run(full: Visiongate, tmp_path: Path) -> None:

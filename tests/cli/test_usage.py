@@ -178,6 +178,16 @@ def test_those_who_are_gone(used: Visiongate) -> None:
     assert "cost-center" in used.done("usage", "--team", "vision").out.lower()
 
 
+def test_order(used: Visiongate) -> None:
+    """Rows are in the order of what they are grouped by, keys in that of their names."""
+    ids = [f"key_{n}" for n in (3, 1, 2)]
+    with used.client() as client:
+        for name in ids:
+            client.hset(rows_key("docs"), f"2026-11-02|{name}|gpt-4o|openai", "1 1 1 0 0 0 1")
+    rows = used.json("usage", "--by", "key")
+    assert [row["key"] for row in rows] == ["ci", "key_1", "key_2", "key_3", "web"]
+
+
 def test_unknown_key_in_rows(used: Visiongate) -> None:
     """Rows of a key that is not in the store are shown under its id."""
     with used.client() as client:

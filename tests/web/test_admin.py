@@ -89,6 +89,7 @@ async def test_no_token_no_api(gateway: Gateway, path: str) -> None:
         ("GET", "/keys/ci?effective=yes", 400, "effective", "true or false"),
         ("GET", "/audit?since=soon", 400, "since", "7d"),
         ("GET", "/audit?limit=0", 400, "limit", "from 1 to 100000"),
+        ("GET", "/audit?limit=0000000100001", 400, "limit", "from 1 to 100000"),
         ("GET", "/nothing", 404, None, "openapi.json"),
         ("PUT", "/teams", 405, None, "It takes GET, POST"),
     ],

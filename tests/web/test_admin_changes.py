@@ -151,6 +151,7 @@ MANY = {f"l{n}": "x" for n in range(65)}
         ("PATCH", "/teams/vision", {}, 400, None, "Say what to change"),
         ("PATCH", "/teams/vision", {"status": "deleted"}, 400, "status", "active or paused"),
         ("PATCH", "/teams/nobody", {"plan": "default"}, 404, "team", "no team 'nobody'"),
+        ("POST", "/keys/ci/rotate", {"overlap": "366d"}, 400, "overlap", "longer than a year"),
         ("POST", "/teams/vision/grants", {"amount": "5 usd"}, 400, "amount", "its limits: 1,000"),
         ("POST", "/teams/vision/grants", {"amount": "5"}, 400, "amount", "is not a limit"),
         ("POST", "/teams/vision/grants", {"amount": "0 tokens"}, 400, "amount", "adds nothing"),

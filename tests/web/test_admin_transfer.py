@@ -65,7 +65,7 @@ async def test_a_diff(api: Api) -> None:
         ("teams: [a", "never closed"),
         ("teams: [&a {name: x}, *a]", "An alias (*name) is not taken here"),
         ("a: &a {b: c}\nd: {<<: [*a, *a]}", "An alias (*name) is not taken here"),
-        (f"teams: [{{name: {'x' * 5000}}}]", "longer than 256 characters"),
+        (f"teams: [{{name: {'x' * 5000}}}]", "at most 256 characters"),
     ],
 )
 async def test_wrong_documents(api: Api, tmp_path: Path, text: str, said: str) -> None:

@@ -27,7 +27,7 @@ from proxy.manage.desk import Desk
 from proxy.rules import build_plans
 from proxy.store.audit import Line, clean
 from proxy.store.changes import BadName, DirectoryError, NotKnown
-from proxy.web.admin.fields import MAX_BODY, read_fields
+from proxy.web.admin.fields import MAX_BODY, read_fields, sentence
 from proxy.web.admin.openapi import describe
 from proxy.web.admin.route import Ask, Route
 from proxy.web.admin.schemas import ref
@@ -112,7 +112,7 @@ def _as_ours(error: DirectoryError | Unfit | ConfigError) -> GatewayError:
         more = len(error.problems) - len(told)
         told += [f"and {more} more"] if more else []
         return BadRequest("\n".join(told), param=error.problems[0].path[:_WORDS] or None)
-    message = f"{error}."
+    message = sentence(error)
     if isinstance(error, NotKnown):
         return NotFound(message, param=error.field)
     found = BadRequest(message, param=error.field)

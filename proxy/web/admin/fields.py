@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.config.problems import nearest
 from proxy.domain.errors import BadRequest
 from proxy.manage import values
+from proxy.manage.readers import Reader, one_of, or_null, text
 
 MAX_BODY: Final = 8 * 2**20
 
-Reader = Callable[[Any], Any]
 Schema = Mapping[str, Any]
 
 
@@ -50,29 +50,18 @@ def read_fields(given: Any, fields: Fields, what: str) -> dict[str, Any]:
     return {name: _read(name, fields[name], value) for name, value in given.items()}
 
 
+def sentence(error: Exception) -> str:
+    """What an exception says, with a stop."""
+    text = str(error)
+    return text if text.endswith("?") else f"{text}."
+
+
 def _read(name: str, one: Field, value: Any) -> Any:
     try:
         return one.read(value)
     except ValueError as error:
         place = name + (error.place if isinstance(error, _At) else "")
-        raise BadRequest(f"'{place}': {error}.", param=place) from None
-
-
-def text(read: Callable[[str], Any] = str, most: int = values.LONGEST) -> Reader:
-    """Text that is not empty, of at most so many characters."""
-
-    def read_text(value: Any) -> Any:
-        if not isinstance(value, str) or not value:
-            raise ValueError("must be text")
-        if len(value) > most:
-            raise ValueError(f"must be at most {most} characters")
-        return read(value)
-
-    return read_text
-
-
-def or_null(read: Reader) -> Reader:
-    return lambda value: None if value is None else read(value)
+        raise BadRequest(f"'{place}': {sentence(error)}", param=place) from None
 
 
 def list_of(read: Reader) -> Reader:
@@ -88,15 +77,6 @@ def list_of(read: Reader) -> Reader:
         return found
 
     return read_list
-
-
-def one_of(*words: str) -> Reader:
-    def read(value: Any) -> str:
-        if value not in words:
-            raise ValueError(f"must be {' or '.join(words)}")
-        return str(value)
-
-    return read
 
 
 def labels(value: Any) -> dict[str, str | None]:
@@ -115,6 +95,13 @@ def labels(value: Any) -> dict[str, str | None]:
 
 def _string(description: str, **more: Any) -> dict[str, Any]:
     return {"type": "string", "description": description, "maxLength": values.LONGEST, **more}
+
+
+def _flag(description: str) -> Field:
+    words = ("true", "false")
+    read = one_of(*words)
+    schema = {"type": "string", "enum": list(words), "description": description}
+    return Field(lambda value: read(value) == "true", schema)
 
 
 _WHEN: Final = "a time (2027-01-31T08:00:00Z), a day (its first moment, UTC) or a span (90d)"
@@ -162,21 +149,15 @@ EXPIRES: Final = Field(
     {"type": ["string", "null"], "description": f"{_WHEN}; null: never"},
 )
 OVERLAP: Final = Field(
-    text(values.duration), _string("how long the old secret goes on, such as 24h (default) or 0")
+    text(values.overlap), _string("how long the old secret goes on, such as 24h (default) or 0")
 )
 LEAK: Final = Field(
     text(most=MAX_BODY),
     _string("a key, or any text that may hold keys", maxLength=MAX_BODY),
     required=True,
 )
-EFFECTIVE: Final = Field(
-    lambda value: one_of("true", "false")(value) == "true",
-    {"type": "string", "enum": ["true", "false"], "description": "with every limit that binds it"},
-)
-DRY_RUN: Final = Field(
-    lambda value: one_of("true", "false")(value) == "true",
-    {"type": "string", "enum": ["true", "false"], "description": "tell what would change only"},
-)
+EFFECTIVE: Final = _flag("with every limit that binds it")
+DRY_RUN: Final = _flag("tell what would change only")
 SINCE: Final = Field(text(values.since), _string("a time, a day or a span (7d ago)"))
 MOST: Final = Field(text(values.number), _string("at most as many lines (default 1000)"))
 FIRST_DAY: Final = Field(text(values.day), _string("the first day, or a span (7d ago)"))

@@ -25,6 +25,7 @@ from proxy.store.audit import read_audit
 from proxy.store.directory import DirectoryError
 from proxy.store.report import Question, make_report
 from proxy.store.shapes import key_shape, team_shape
+from proxy.web.admin.fields import sentence
 from proxy.web.admin.route import Ask
 
 _LINES = 1_000
@@ -121,7 +122,7 @@ async def show_usage(ask: Ask) -> Any:
         since, until = period(query.get("since"), query.get("until"), query.get("month"))
     except ValueError as error:
         param = "month" if "month" in query else "since"
-        raise BadRequest(f"{error}.", param=param) from None
+        raise BadRequest(sentence(error), param=param) from None
     who = (query.get(name) for name in ("team", "key", "model"))
     asked = Question(query.get("by", _GROUPS), since, until, *who)
     try:
@@ -129,7 +130,7 @@ async def show_usage(ask: Ask) -> Any:
             ask.desk.store, ask.desk.directory, list(ask.desk.config.models), asked
         )
     except DirectoryError as error:
-        raise NotFound(f"{error}.", param=error.field) from None
+        raise NotFound(sentence(error), param=error.field) from None
     return report.rows
 
 
