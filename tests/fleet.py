@@ -85,7 +85,7 @@ class Worker:
 
 
 class Fleet:
-    """Workers with one configuration. `logs` has the lines of all that ever ran."""
+    """Workers with one configuration. `log` has the lines of all that ever ran."""
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self._folder = folder

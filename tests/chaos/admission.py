@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.chaos.books import Watch
+from tests.chaos.books import watched
 from tests.chaos.provider import Order
 from tests.chaos.stand import Stand, show, until
 from tests.chaos.traffic import DATA_IMAGE, LINK_IMAGE, ask
@@ -21,6 +21,7 @@ async def worst_case(stand: Stand, name: str, image: str) -> tuple[int, int]:
     first = asyncio.Event()
     probe = asyncio.create_task(ask(stand.urls()[0], key.secret, order, image=image, first=first))
     await first.wait()
+    assert not probe.done(), probe.result().body
     (held,) = stand.books.contents(key.team).reservations.values()
     await stand.provider.release()
     assert (await probe).ended == "complete"
@@ -35,7 +36,7 @@ async def admission(stand: Stand, kind: str, *, streams: int = 200, room: int = 
     urls = stand.urls()
     tags = [f"{name}:{index}" for index in range(streams)]
     started = [asyncio.Event() for _ in tags]
-    with Watch(stand.books, name) as peak:
+    with watched(stand.books, name) as peak:
         tasks = [
             asyncio.create_task(
                 ask(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, NamedTuple
 
+import msgspec
 import redis
 
 from proxy.store.layout import team_keys
+from tests.chaos.provider import Served
 from tests.store.scripts import LEASE, Contents, Scripts, Tally
 
 #: Of a row's seven numbers, those that the tallies have as well.
@@ -24,6 +27,27 @@ class Row(NamedTuple):
     requests: int = 0
     input: int = 0
     output: int = 0
+
+
+def summed(rows: Iterable[Row]) -> Row:
+    """All of them together."""
+    every = list(rows)
+    return Row(*(sum(row[index] for row in every) for index in range(3)))
+
+
+def as_charged(served: Iterable[Served]) -> Row:
+    """What the provider reported, together."""
+    return summed(Row(1, each.input, each.words) for each in served)
+
+
+class Lapsed(NamedTuple):
+    """A reservation whose lease ran out: whose it was, the output that it held, and of that what
+    was told of in time, and so is charged.
+    """
+
+    key: str
+    held: int
+    told: int
 
 
 class Books:
@@ -50,8 +74,16 @@ class Books:
 
     def live(self, team: str) -> list[str]:
         """The keys of the live reservations, one entry each."""
-        held = self.contents(team).reservations
-        return [each["k"] for each in held.values() if "x" not in each]
+        with self.client(team) as client:
+            packed = client.hvals(team_keys(team)[2])
+        held = map(msgspec.msgpack.decode, packed)
+        return [each["k"] for each in held if "x" not in each]
+
+    def lapsed(self, team: str) -> list[Lapsed]:
+        """What the sweeps have freed, and nobody has settled since."""
+        held = self.contents(team).reservations.values()
+        freed = (each for each in held if "x" in each and "v" not in each)
+        return [Lapsed(each["k"], each["a"][2], each["c"][2]) for each in freed]
 
     def expire(self, team: str) -> None:
         """Sweep as if a lease had passed since now."""
@@ -74,6 +106,7 @@ class Books:
             for scope in _scopes(each["k"], each["m"]):
                 live[scope] += 1
         assert set(found.leases) == set(alive)
+        assert {*posted, *reserved} <= set(found.tallies)
         for scope, tally in found.tallies.items():
             assert tally.posted["total"] == posted[scope], (team, scope)
             assert tally.reserved["total"] == reserved[scope], (team, scope)
@@ -92,46 +125,44 @@ def _add(sums: dict[str, list[int]], key: str, model: str, amounts: list[int]) -
 
 @dataclass
 class Peak:
-    """The most that a team had posted and reserved together, and at once, of requests, input
-    and output."""
+    """The most tokens that a team had posted and reserved together, and reservations at once."""
 
     tokens: int = 0
-    output: int = 0
     live: int = 0
 
 
-class Watch:
-    """Looks at a team's tally again and again from a thread of its own; what it is is atomic."""
+@contextlib.contextmanager
+def looking(look: Callable[[], None], every: float) -> Iterator[None]:
+    """Look each so many seconds from a thread of its own, and once more in the end."""
+    over = threading.Event()
 
-    def __init__(self, books: Books, team: str) -> None:
-        self.peak = Peak()
-        self._books = books
-        self._team = team
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+    def again() -> None:
+        while not over.wait(every):
+            look()
+        look()
 
-    def __enter__(self) -> Peak:
-        self._thread.start()
-        return self.peak
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(again)
+        try:
+            yield
+        finally:
+            over.set()
+        running.result()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
-    def _look(self) -> None:
-        with self._books.client(self._team) as client:
-            while not self._over.wait(0.02):
-                packed = client.hget(team_keys(self._team)[1], "team|*")
-                if packed is None:
-                    continue
-                tally = Tally.read(packed)
-                pairs = zip(tally.posted["total"], tally.reserved["total"], strict=True)
-                both = [posted + held for posted, held in pairs]
-                self.peak.tokens = max(self.peak.tokens, both[1] + both[2])
-                self.peak.output = max(self.peak.output, both[2])
-                self.peak.live = max(self.peak.live, tally.live)
+@contextlib.contextmanager
+def watched(books: Books, team: str) -> Iterator[Peak]:
+    """The peak of a team's tally, as long as the block runs; what each look sees is atomic."""
+    peak = Peak()
+
+    def look() -> None:
+        packed = client.hget(team_keys(team)[1], "team|*")
+        if packed is None:
+            return
+        tally = Tally.read(packed)
+        posted, reserved = tally.posted["total"], tally.reserved["total"]
+        peak.tokens = max(peak.tokens, sum(posted[1:3]) + sum(reserved[1:3]))
+        peak.live = max(peak.live, tally.live)
+
+    with books.client(team) as client, looking(look, 0.02):
+        yield peak

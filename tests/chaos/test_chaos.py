@@ -27,6 +27,9 @@ LASTING = {
     "stopped, and started with its AOF": (5.0,),
     "out of memory": (5.0,),
 }
+each_fault = pytest.mark.parametrize(
+    ("fault", "seconds"), [(fault, seconds) for fault in FAULTS for seconds in LASTING[fault]]
+)
 
 
 @pytest.fixture
@@ -64,13 +67,13 @@ async def test_cut_clients(stand: Stand) -> None:
     await cuts(stand, count=500)
 
 
-@pytest.mark.parametrize(("fault", "seconds"), [(f, s) for f in FAULTS for s in LASTING[f]])
+@each_fault
 async def test_store_away(stand: Stand, server: Server, fault: str, seconds: float) -> None:
     """While the store is away nothing goes upstream, and after it the books are exact."""
     await outage(stand, FAULTS[fault](server), fault, seconds=seconds, clients=32)
 
 
-@pytest.mark.parametrize(("fault", "seconds"), [(f, s) for f in FAULTS for s in LASTING[f]])
+@each_fault
 async def test_store_away_and_allowed(
     server: Server, tmp_path: Path, fault: str, seconds: float
 ) -> None:

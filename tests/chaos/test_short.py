@@ -34,7 +34,7 @@ async def test_room_for_twenty(stand: Stand, kind: str) -> None:
 
 async def test_cut_clients(stand: Stand) -> None:
     """Clients that leave are charged what came, and leave neither calls nor reservations."""
-    await cuts(stand, count=40, longest=30, slack=1.0)
+    await cuts(stand, count=40, longest=30, slack=1.0, few=0.1)
 
 
 @pytest.mark.parametrize(

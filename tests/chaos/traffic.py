@@ -40,13 +40,15 @@ class Cut:
 
 @dataclass
 class Sent:
-    """What a client saw. `ended`: complete, refused (not a 200), broken, cut, or nobody.
+    """What a client saw of the worker at `url`. `ended`: complete, refused (not a 200), broken,
+    cut, or nobody. `words` are all that reached it, also after it had half-closed.
 
     `begun` and `cut_at` are on the monotonic clock.
     """
 
     order: Order
     key: str
+    url: str = ""
     status: int = 0
     code: str = ""
     words: int = 0
@@ -54,7 +56,15 @@ class Sent:
     begun: float = 0.0
     seconds: float = 0.0
     cut_at: float = 0.0
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = field(default=b"", repr=False)  # of what is no 200
+    last: bytes = field(default=b"", repr=False)
+
+    def saw(self, data: bytes) -> None:
+        """A piece of the answer has come."""
+        self.words += (self.last[-len(_WORD) + 1 :] + data).count(_WORD)
+        self.last = (self.last + data)[-64:]
+        if self.status != 200:
+            self.body += data
 
 
 def chat(order: Order, *, image: str = "", stream: bool = True) -> dict[str, Any]:
@@ -85,7 +95,7 @@ async def ask(
 
     `first` is set with the first byte of the answer.
     """
-    sent = Sent(order, key, begun=time.monotonic())
+    sent = Sent(order, key, url, begun=time.monotonic())
     request = chat_request(secret, chat(order, image=image, stream=stream), connection="close")
     host, _, port = url.removeprefix("http://").partition(":")
     try:
@@ -120,27 +130,24 @@ async def _talk(
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     sent.status = int(head.split(b" ", 2)[1])
-    last = b""
     while data := await reader.read(65536):
         if first is not None:
             first.set()
-        sent.words += (last[-len(_WORD) + 1 :] + data).count(_WORD)
-        last = last[-64:] + data
-        sent.body = sent.body + data if sent.status != 200 else data
+        sent.saw(data)
         if cut is not None and sent.words >= cut.words:
             await asyncio.sleep(cut.after)
             await _leave(reader, writer, sent, cut)
             return
-    sent.ended = _ending(sent, head, last)
+    sent.ended = _ending(sent, head)
 
 
-def _ending(sent: Sent, head: bytes, last: bytes) -> str:
+def _ending(sent: Sent, head: bytes) -> str:
     if sent.status != 200:
         sent.code = str((json.loads(sent.body).get("error") or {}).get("code"))
         return "refused"
     if b"content-length" in head.lower():
         return "complete"  # aiohttp writes it whole, or not at all
-    return "complete" if last.endswith(b"data: [DONE]\n\n" + _LAST_CHUNK) else "broken"
+    return "complete" if sent.last.endswith(b"data: [DONE]\n\n" + _LAST_CHUNK) else "broken"
 
 
 async def _leave(
@@ -154,7 +161,7 @@ async def _leave(
     elif cut.how == "half-close":
         writer.write_eof()
         with contextlib.suppress(OSError):
-            while await reader.read(65536):
-                pass
+            while data := await reader.read(65536):
+                sent.saw(data)
     else:
         writer.close()
