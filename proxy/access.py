@@ -95,9 +95,7 @@ def open_access(
     if key.plan is not None:
         found.append(_plan(plans, key.plan, f"key '{key.name}'"))
         key_limits = found[-1].limits
-    key_grants, team_grants = (
-        tuple(grant for grant in record.grants if grant.live(now)) for record in (key, team)
-    )
+    grants = tuple(grant for grant in team.grants if grant.live(now))
     return Access(
         digest=digest,
         team=team,
@@ -113,12 +111,10 @@ def open_access(
         drain=any(plan.on_client_gone == "drain" for plan in found),
         images=tuple(plan.images for plan in found),
         bounds=(
-            *_bounds(key.limits, key_limits, key_grants, f"key:{key.id}", f"key '{key.name}'"),
-            *_bounds(team.limits, found[0].limits, team_grants, "team", f"team '{team.name}'"),
+            *_bounds(key.limits, key_limits, (), f"key:{key.id}", f"key '{key.name}'"),
+            *_bounds(team.limits, found[0].limits, grants, "team", f"team '{team.name}'"),
         ),
-        until=min(
-            (g.until for g in (*key_grants, *team_grants) if g.until is not None), default=math.inf
-        ),
+        until=min((g.until for g in grants if g.until is not None), default=math.inf),
     )
 
 

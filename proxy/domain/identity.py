@@ -60,7 +60,6 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     plan: str | None = None
     status: str = "active"
     limits: tuple[Limit, ...] = ()
-    grants: tuple[Grant, ...] = ()
     secrets: tuple[Secret, ...] = ()
     created_at: int
     expires_at: int | None = None

@@ -201,10 +201,6 @@ def _grant(value: Any) -> Grant:
     return grant
 
 
-def _no_grant(value: Any) -> Any:
-    raise ValueError("a key has none; give it to the team")
-
-
 def _as_is(value: Any) -> Any:
     return value
 
@@ -244,6 +240,5 @@ _KEY: Final[Mapping[str, Reader]] = {
     "plan": or_null(_text),
     "status": one_of("active", "paused", "revoked"),
     "expires_at": or_null(_seconds),
-    "grants": _list(_no_grant),
     "secrets": _list(_struct(Secret, _SECRET, "expires_at"), MOST_SECRETS),
 }

@@ -148,7 +148,10 @@ def _action(old: Record | None, new: Record) -> str:
         return f"{kind}.{_STATUS.get(new.status, 'change')}"
     if isinstance(old, KeyRecord) and isinstance(new, KeyRecord) and old.secrets != new.secrets:
         return "key.rotate"
-    return f"{kind}.grant" if old.grants != new.grants else f"{kind}.change"
+    granted = (
+        isinstance(old, TeamRecord) and isinstance(new, TeamRecord) and old.grants != new.grants
+    )
+    return f"{kind}.grant" if granted else f"{kind}.change"
 
 
 def _fields(line: Line) -> dict[str, str | bytes]:

@@ -177,6 +177,9 @@ class Ledger:
     async def _take(self, lease: Lease) -> bool:
         """Reserve the lease's estimate; False where it has no room."""
         keys = team_keys(lease.team)
+        if time.time() >= lease.access.until:  # a grant has ended since the key was looked up
+            old = lease.access
+            lease.access = self._keyring.reopen(old, old.team_blob, old.key_blob)
         for _ in range(_REOPENINGS):
             bounds = lease.access.binding(lease.model)
             arguments = to_reserve(lease, self._seconds, bounds)

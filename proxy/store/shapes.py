@@ -61,11 +61,11 @@ def plain(record: TeamRecord | KeyRecord) -> dict[str, Any]:
         "plan": record.plan,
         "status": record.status,
         "limits": list(map(_limit_text, record.limits)),
-        "grants": list(map(_plain_grant, record.grants)),
         "created_at": when(record.created_at),
     }
     if isinstance(record, TeamRecord):
-        return {**shape, "labels": dict(record.labels)}
+        grants = list(map(_plain_grant, record.grants))
+        return {**shape, "grants": grants, "labels": dict(record.labels)}
     secrets = [
         {"digest": s.digest, "hint": s.hint, "expires_at": when(s.expires_at)}
         for s in record.secrets
@@ -83,8 +83,10 @@ def differences(
 
 
 def _shown(record: TeamRecord | KeyRecord) -> dict[str, Any]:
-    shape = {**plain(record), "grants": list(map(grant_text, record.grants))}
-    if isinstance(record, KeyRecord):
+    shape = plain(record)
+    if isinstance(record, TeamRecord):
+        shape["grants"] = list(map(grant_text, record.grants))
+    else:
         ends = [(f"{PREFIX}…{s.hint}", when(s.expires_at)) for s in record.secrets]
         shape["secrets"] = [f"{end} until {until}" if until else end for end, until in ends]
     return shape

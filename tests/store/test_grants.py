@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from proxy.access import Plan, open_access
+from proxy.domain.errors import LimitExceeded
 from proxy.domain.identity import Grant, KeyRecord, TeamRecord, encode_record
 from proxy.domain.limits import NANO, Limit, parse_limit
 from proxy.domain.quota import stamp_of
@@ -24,6 +25,7 @@ from proxy.store.grants import carry_grants, give
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import rows_key, team_keys
 from tests.gateway import make_config
+from tests.store.ledgers import PLANS, open_till
 
 MONTH, DAY = parse_limit("50 usd/month"), parse_limit("100 tokens/day")
 
@@ -252,3 +254,20 @@ async def test_a_cached_access_ends_with_its_grant(
         monkeypatch.setattr("proxy.store.keyring.time", clock)
         (bound,) = (await keyring.authenticate(secret)).bounds
         assert bound.grant == amount
+
+
+async def test_a_grant_that_ends_under_way(store_url: str) -> None:
+    """A request whose key was looked up before a grant's end is held to what is left after it."""
+    async with open_till(store_url) as till:
+        now = int(time.time())
+        ended = Grant(parse_limit("100 tokens/day"), stamp_of("day", now * 1000), now - 60)
+        limits = (parse_limit("10 tokens/day"),)
+        record = TeamRecord(name="vision", limits=limits, grants=(ended,), created_at=1)
+        await till.directory.add_team(record)
+        found = await till.access()
+        before = open_access(found.digest, found.team_blob, found.key_blob, PLANS, now - 61)
+        with pytest.raises(LimitExceeded):
+            async with till.reserve(before, 50):
+                pass
+        async with till.reserve(before, 10):
+            pass
