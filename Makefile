@@ -5,10 +5,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= auto
 MINUTES ?= 10
+SECONDS ?= 60
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos soak format lint types layers clients clean
+.PHONY: help demo test check chaos soak fuzz format lint types layers clients clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -31,6 +32,9 @@ chaos: $(VENV)/.dev  ## faults at full size, under load: about 20 minutes
 
 soak: $(VENV)/.dev  ## mixed traffic for MINUTES (10), then the books and the memory
 	MINUTES=$(MINUTES) $(BIN)/pytest -p no:cacheprovider -m soak -s --tb=short tests/chaos
+
+fuzz: $(VENV)/.dev  ## hostile URLs and images: SECONDS (60) for each target
+	SECONDS=$(SECONDS) $(BIN)/pytest -p no:cacheprovider -m fuzz -s --tb=short tests/fuzz
 
 clients: $(VENV)/.dev  ## the official Node SDK against a running gateway (needs Node.js)
 	$(BIN)/python -m tests.clients.run_node

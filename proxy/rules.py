@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from yarl import URL
+
 from proxy import config as cfg
 from proxy.access import Plan
 from proxy.domain.chat import ImagePart
@@ -14,25 +16,26 @@ from proxy.domain.tokenizer import Tokenizer, dearest, tokenizer_for
 from proxy.domain.usage import FREE, Price
 from proxy.images.policy import ImagePolicy
 from proxy.images.rewrite import RewriteRule
-from proxy.images.tokens import formula_for, image_tokens, largest
+from proxy.images.tokens import UNKNOWN, formula_for, image_tokens, largest
 from proxy.images.urls import UrlRules
 from proxy.upstream.call import Provider, Timeouts
 
-#: Models that think before they answer, in tokens that a stream does not show. OpenAI's are
-#: told by their output parameter.
+#: Models that think before they answer, in tokens that a stream does not show.
 _THINKS: Final = re.compile(
-    r"gemini-(?:2\.5|[3-9])|deepseek-(?:r|reasoner)|qwq|qwen3|grok-(?:3-mini|[4-9])|magistral"
-    r"|gpt-oss|thinking|reason"
+    r"(?:^|/)(?:o\d|gpt-5)|gemini-(?:2\.5|[3-9])|deepseek-(?:r|reasoner)|qwq|qwen3"
+    r"|grok-(?:3-mini|[4-9])|magistral|gpt-oss|thinking|reason"
 )
 
 
 def build_models(config: cfg.Config) -> dict[str, Model]:
     """The models of a config, with their tokenizers and image formulas."""
-    inline = {name for name, p in config.providers.items() if p.image_urls == "inline"}
-    return {name: _model(name, model, inline) for name, model in config.models.items()}
+    return {
+        name: _model(name, model, {t.provider: config.providers[t.provider] for t in model.targets})
+        for name, model in config.models.items()
+    }
 
 
-def _model(name: str, model: cfg.Model, inline: set[str]) -> Model:
+def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> Model:
     targets = tuple(
         Target(t.provider, t.model, t.weight, t.priority, _price(t.price)) for t in model.targets
     )
@@ -46,13 +49,18 @@ def _model(name: str, model: cfg.Model, inline: set[str]) -> Model:
         or any(_THINKS.search(target.model) for target in targets),
         tokenizer=_dearest_tokenizer({target.model for target in targets}),
         image_cost=_dearest_image(
-            # A name of ours says nothing of the price; those of the targets do.
-            {target.model for target in targets}
+            # The targets' names say more of the price than ours, where they say anything.
+            {_known(target.model) or name for target in targets}
             if model.image_tokens == name
             else {model.image_tokens}
         ),
-        inline_images=any(target.provider in inline for target in targets),
+        inline_images=any(provider.image_urls == "inline" for provider in providers.values()),
+        kinds=frozenset(provider.kind for provider in providers.values()),
     )
+
+
+def _known(model: str) -> str | None:
+    return model if formula_for(model) is not UNKNOWN else None
 
 
 def _price(price: cfg.Price | None) -> Price:
@@ -98,6 +106,11 @@ def build_plans(config: cfg.Config) -> dict[str, Plan]:
         )
         for name, plan in config.plans.items()
     }
+
+
+def egress_proxy(images: cfg.Images) -> URL | None:
+    """The proxy that images are fetched by, its user and password included."""
+    return URL(images.egress_proxy.get_secret_value()) if images.egress_proxy else None
 
 
 def image_policy(images: cfg.Images) -> ImagePolicy:

@@ -28,6 +28,7 @@ def build(name: str, *served: str) -> Model:
         ("gpt-4o", False),
         ("gpt-5", True),
         ("o3", True),
+        ("openai/gpt-5-mini", True),
         ("gemini-2.5-pro", True),
         ("gemini-2.0-flash", False),
         ("deepseek-reasoner", True),
@@ -37,6 +38,7 @@ def build(name: str, *served: str) -> Model:
 def test_who_thinks_in_secret(served: str, hidden: bool) -> None:
     """A model that thinks before it answers is known, whatever the gateway calls it."""
     assert build(served, served).hidden_output is hidden
+    assert build("smart", served).hidden_output is hidden
 
 
 def test_an_alias_is_priced_by_what_serves_it() -> None:

@@ -15,28 +15,33 @@ from proxy.app import open_fetcher
 from proxy.cli.faults import Failure, WrongUsage
 from proxy.cli.output import say_good, show_json, show_table
 from proxy.cli.session import read_config
-from proxy.config import Config
+from proxy.config import Config, Images
 from proxy.config.problems import nearest
-from proxy.domain.chat import ImagePart
+from proxy.domain.chat import ImagePart, split_data
 from proxy.domain.errors import ImageRefused
 from proxy.domain.limits import NANO
 from proxy.domain.routing import Model
+from proxy.domain.steps import finish
 from proxy.domain.usage import Usage
 from proxy.images.guard import judge
-from proxy.images.policy import ImagePolicy, check_info
+from proxy.images.kinds import limits_of
+from proxy.images.policy import ImageLimits, check_info, narrowest
 from proxy.images.sniff import format_of
 from proxy.metrics import Metrics
-from proxy.rules import build_models, image_policy
+from proxy.rules import build_models, egress_proxy, image_policy
 
 _KEY: Final = "command"
 
 
 def show(args: Namespace) -> None:
-    """Judge one image by the images block, and price it for every model that takes images."""
+    """Judge one image by the images block, and price it for every model that takes images; one
+    model's providers have a say too.
+    """
     config = read_config(args)
     models = _models(config, args.model)
     try:
-        part = asyncio.run(_judge(args.image, args.detail, image_policy(config.images)))
+        limits = _limits(config, args.model)
+        part = asyncio.run(_judge(args.image, args.detail, config.images, limits))
     except ImageRefused as error:
         raise Failure(f"refused: {error.message}") from None
     rows = [_row(part, model) for model in models]
@@ -56,16 +61,25 @@ def _models(config: Config, name: str | None) -> list[Model]:
     return [model for model in wanted if model.vision]
 
 
-async def _judge(image: str, detail: str | None, policy: ImagePolicy) -> ImagePart:
+def _limits(config: Config, model: str | None) -> ImageLimits:
+    targets = config.models[model].targets if model else ()
+    kinds = {config.providers[target.provider].kind for target in targets}
+    return narrowest([image_policy(config.images), *(limits_of(kind, 1) for kind in kinds)])
+
+
+async def _judge(image: str, detail: str | None, images: Images, limits: ImageLimits) -> ImagePart:
     """The image as it may be sent, with its size. Raises ImageRefused."""
+    policy = image_policy(images)
     linked = "://" in image or image[:5].lower() == "data:"
     url = image if linked else await asyncio.to_thread(_read, Path(image))
-    part = judge(ImagePart(0, 0, url, detail), [policy], policy.mode == "inline")
+    head, data = split_data(url)
+    asked = ImagePart(0, 0, head, detail, data=data)
+    part = finish(judge(asked, [policy], limits, policy.mode == "inline"))
     if part.sized or policy.mode == "url":
         return part
-    async with open_fetcher(Metrics().fetches) as fetcher:
-        info = await fetcher.peek(part.url, (policy.urls,), policy.max_bytes, _KEY)
-    check_info(info, policy)
+    async with open_fetcher(Metrics().fetches, egress_proxy(images)) as fetcher:
+        info = await fetcher.peek(part.url, (policy.urls,), limits.max_bytes, _KEY)
+    check_info(info, limits)
     return replace(part, width=info.width, height=info.height, format=info.format)
 
 

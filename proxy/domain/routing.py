@@ -25,7 +25,7 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model as clients name it. `hidden_output`: part of its output never reaches them;
-    `inline_images`: some provider of it is to fetch none itself.
+    `inline_images`: some provider of it is to fetch none itself; `kinds` are the providers'.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Model:
     tokenizer: Tokenizer
     image_cost: ImageCost
     inline_images: bool = False
+    kinds: frozenset[str] = frozenset()
 
     @property
     def dearest(self) -> Price:

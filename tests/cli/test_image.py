@@ -56,6 +56,15 @@ def test_refused(vg: Visiongate, what: str, told: str) -> None:
     assert told in vg.refused(1, "image", what)
 
 
+def test_a_models_providers_have_a_say(vg: Visiongate, tmp_path: Path) -> None:
+    """What the policy allows and the model's provider does not is refused for that model."""
+    vg.config.write_text(vg.config.read_text() + "images: {max_frames: 9}\n")
+    moving = tmp_path / "cat.gif"
+    moving.write_bytes(SAMPLES["gif-moving"])
+    assert vg.json("image", str(moving))
+    assert "animated" in vg.refused(1, "image", str(moving), "--model", "gpt-4o")
+
+
 def test_unknown_model(vg: Visiongate, png: Path) -> None:
     """A misspelt model is wrong usage, and the right one is named."""
     assert "did you mean 'gpt-4o'?" in vg.refused(2, "image", str(png), "--model", "gpt-4")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+import random
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
 
-from proxy.images.policy import ImagePolicy
+from proxy.domain.chat import split_data
+from proxy.domain.steps import finish
+from proxy.images import policy
+from proxy.images.policy import ImageLimits, ImagePolicy
+from proxy.images.sniff import ImageInfo, SniffError
 from proxy.images.urls import UrlRules
 
 CASES = Path(__file__).parent.parent / "cases"
@@ -36,8 +44,87 @@ def make_image(
     return buffer.getvalue()
 
 
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+#: Samples of a pixel and the bits of each, by colour type (PNG, table 11.1).
+PNG_COLOURS = {
+    0: (1, [1, 2, 4, 8, 16]),
+    2: (3, [8, 16]),
+    3: (1, [1, 2, 4, 8]),
+    4: (2, [8, 16]),
+    6: (4, [8, 16]),
+}
+#: Where Adam7's passes begin and how far apart their pixels are, across and down.
+ADAM7 = [
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+]
+
+
+def write_png(
+    width: int,
+    height: int,
+    *,
+    colour: int = 2,
+    depth: int = 8,
+    interlaced: bool = False,
+    before: bytes = b"",
+    pieces: int = 1,
+    pixels: bytes | None = None,
+) -> bytes:
+    """A black PNG of any kind, with chunks before its IDAT; `pixels` are its data as packed."""
+    passes = ADAM7 if interlaced else [(0, 0, 1, 1)]
+    sides = [(-((x - width) // dx), -((y - height) // dy)) for x, y, dx, dy in passes]
+    bits = depth * PNG_COLOURS[colour][0]
+    raw = sum(rows * (1 + (row * bits + 7) // 8) for row, rows in sides if row > 0)
+    body = zlib.compress(bytes(raw)) if pixels is None else pixels
+    size = -(-len(body) // pieces) or 1
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            png_chunk(
+                b"IHDR",
+                width.to_bytes(4) + height.to_bytes(4) + bytes([depth, colour, 0, 0, interlaced]),
+            ),
+            before,
+            png_chunk(b"PLTE", bytes(3)) if colour == 3 else b"",
+            *(png_chunk(b"IDAT", body[at : at + size]) for at in range(0, len(body), size)),
+            png_chunk(b"IEND", b""),
+        ]
+    )
+
+
+def look(reader: Callable[[bytes], ImageInfo], data: bytes) -> ImageInfo | SniffError:
+    """What a reader finds, or its own error; any other error fails the test."""
+    try:
+        return reader(data)
+    except SniffError as error:
+        return error
+
+
+def large_png(size: int) -> bytes:
+    """A PNG of about so many bytes by its structure; its pixels are noise that none could show."""
+    side = max(16, int((size / 3) ** 0.5))
+    noise = random.Random(size).randbytes(max(1, size - 57 - 12 * (size >> 13)))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    pixels = [chunk(b"IDAT", noise[at : at + 8192]) for at in range(0, len(noise), 8192)]
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"".join((b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), *pixels, chunk(b"IEND", b"")))
+
+
 def data_uri(data: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def judge_data(uri: str, limits: ImageLimits) -> ImageInfo:
+    """What comes of all of a data: URI, judged in one go."""
+    head, data = split_data(uri)
+    return finish(policy.judge_data(head, data or b"", limits))
 
 
 def make_policy(**changes: Any) -> ImagePolicy:

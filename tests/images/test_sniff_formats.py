@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import zlib
+from random import Random
 
 import pytest
+from PIL import Image
 
 from proxy.images.sniff import ImageInfo, NeedMore, NotAnImage, sniff, walk
-from tests.images.samples import SAMPLES, exif, make_image
+from tests.images.samples import SAMPLES, exif, make_image, write_png
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -109,7 +113,8 @@ def test_apng_frames_from_the_header() -> None:
     begin = data.index(b"IDAT") + 4
     assert sniff(data[:begin]).frames == 3
     assert sniff(data[:begin]).animated
-    assert sniff(data[:40]).frames is None
+    assert sniff(data[: begin - 8]).animated
+    assert sniff(data[: begin - 8]).frames is sniff(data[:40]).frames is None
 
 
 def test_apng_that_lies() -> None:
@@ -129,13 +134,107 @@ def test_png_without(name: str) -> None:
         walk(data[:at] + data[at + 12 + length :])
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_apng_with_a_picture_apart(apart: bool) -> None:
+    """The picture that an animated PNG has for those that show no animation is a frame more."""
+    data = make_image("PNG", frames=3, default_image=apart)
+    assert sniff(data).frames == walk(data).frames == 3
+    shown = data.index(b"fcTL") < data.index(b"IDAT")
+    assert shown is not apart
+
+
 def test_gif_frame_over_the_screen() -> None:
     """A GIF's size is that of its largest frame if the screen is smaller."""
     data = SAMPLES["gif"]
     at = data.index(b"\x2c" + bytes(4) + struct.pack("<HH", 8, 6))
-    grown = data[:at] + b"\x2c" + struct.pack("<HHHH", 1, 2, 60_000, 50_000) + data[at + 9 :]
+    grown = data[:at] + b"\x2c" + struct.pack("<HHHH", 1, 2, 60, 50) + data[at + 9 :]
     assert (sniff(grown).width, sniff(grown).height) == (8, 6)
-    assert (walk(grown).width, walk(grown).height) == (60_001, 50_002)
+    assert (walk(grown).width, walk(grown).height) == (61, 52)
+
+
+def large_gif(frames: int, **options: object) -> bytes:
+    """A GIF whose first frame goes beyond what is looked through."""
+    noise = Random(1).randbytes(40_000)
+    pictures = [Image.frombytes("L", (200, 200), noise), Image.new("L", (200, 200), 9)][:frames]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], **options)
+    return buffer.getvalue()
+
+
+def test_gif_second_frame_far_away() -> None:
+    """Where the second frame of a GIF is too far to see, it is animated if it repeats itself."""
+    still, moving, repeated = large_gif(1), large_gif(2), large_gif(2, loop=0)
+    looks = [sniff(data) for data in (still, moving, repeated)]
+    assert [(seen.frames, seen.animated) for seen in looks] == [
+        *((None, False), (None, False), (None, True)),
+    ]
+    assert sniff(repeated[: 16 << 10]) == looks[2]
+    with pytest.raises(NeedMore):
+        sniff(repeated[: (16 << 10) - 1])
+
+
+def solid(fmt: str, **options: object) -> bytes:
+    """As few bytes for as many pixels as an encoder makes."""
+    return make_image(fmt, 2000, 2000, mode="L", **options)
+
+
+SOLID = {
+    "png": write_png(2000, 2000, colour=0, depth=1),
+    "png-packed": write_png(2000, 2000, colour=6, depth=16),
+    "png-stored": write_png(20, 2000, pixels=zlib.compress(bytes(61 * 2000), 0)),
+    "jpeg": solid("JPEG", quality=1, optimize=True),
+    "jpeg-progressive": solid("JPEG", quality=1, progressive=True),
+    "gif": solid("GIF"),
+    "webp": solid("WEBP", method=0),
+}
+
+
+@pytest.mark.parametrize("data", SOLID.values(), ids=SOLID)
+def test_few_bytes_for_many_pixels(data: bytes) -> None:
+    """An image of one colour has as many pixels as it says."""
+    info = walk(data)
+    assert info.width * info.height == (40_000 if info.width == 20 else 4_000_000)
+
+
+def declare(data: bytes, place: bytes, offset: int, code: str, side: int) -> bytes:
+    """The image with another width and height where it declares them."""
+    at = data.index(place) + offset
+    sides = struct.pack(code, side, side)
+    return data[:at] + sides + data[at + len(sides) :]
+
+
+BOMBS = {
+    "png": declare(SAMPLES["png"], b"IHDR", 4, ">II", 7000),
+    "apng": declare(SAMPLES["apng"], b"IHDR", 4, ">II", 7000),
+    "jpeg": declare(SAMPLES["jpeg"], b"\xff\xc0", 5, ">HH", 7000),
+    "jpeg-progressive": declare(SAMPLES["jpeg-progressive"], b"\xff\xc2", 5, ">HH", 7000),
+    "gif": declare(SAMPLES["gif"], b"\x2c\0\0\0\0\x08\0", 5, "<HH", 7000),
+    "webp": SAMPLES["webp"][:20] + b"\xf0\xff\xff" + SAMPLES["webp"][23:],
+}
+
+
+@pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
+def test_bombs(data: bytes) -> None:
+    """An image that declares more pixels than its bytes can hold is truncated."""
+    with pytest.raises(NeedMore) as short:
+        walk(data)
+    assert short.value.needed > len(data)
+
+
+def test_more_than_the_pixels() -> None:
+    """A PNG of one pixel that has the data of millions is refused."""
+    with pytest.raises(NotAnImage) as refused:
+        walk(write_png(1, 1, pixels=zlib.compress(bytes(10_000_000), 9)))
+    assert refused.value.reason == "trailing_data"
+
+
+@pytest.mark.parametrize(("colour", "depth"), [(1, 8), (2, 4), (3, 16), (6, 0), (7, 8)])
+def test_no_such_pixels(colour: int, depth: int) -> None:
+    """A PNG whose colour type and depth do not go together is none."""
+    data = write_png(3, 3)
+    with pytest.raises(NotAnImage) as refused:
+        walk(data[:24] + bytes([depth, colour]) + data[26:])
+    assert refused.value.reason == "not_an_image"
 
 
 def riff(*chunks: tuple[bytes, bytes]) -> bytes:

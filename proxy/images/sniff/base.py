@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 Fault = Literal["not_an_image", "truncated", "trailing_data", "empty"]
 
@@ -43,14 +43,8 @@ class NeedMore(SniffError):
 class NotAnImage(SniffError):
     """The bytes break the format's rules; no more of them would help."""
 
-    MESSAGES: ClassVar[dict[Fault, str]] = {
-        "not_an_image": "not a PNG, JPEG, GIF or WebP image",
-        "trailing_data": "data after the image's end",
-        "empty": "an image without pixels",
-    }
-
     def __init__(self, reason: Fault = "not_an_image") -> None:
-        super().__init__(self.MESSAGES[reason])
+        super().__init__(reason)
         self.reason = reason
 
 
@@ -58,6 +52,15 @@ def check_size(width: int, height: int) -> None:
     """Raises NotAnImage for an image without pixels."""
     if not width or not height:
         raise NotAnImage("empty")
+
+
+def check_held(needed: int, held: int, data: memoryview) -> None:
+    """Raises NeedMore where pixels take at least `needed` bytes, and fewer hold them.
+
+    So is told, without decoding, an image that declares far more than it has.
+    """
+    if held < needed:
+        raise NeedMore(len(data) + needed - held)
 
 
 def steps(data: memoryview) -> int:

@@ -6,45 +6,91 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, check_size, steps
+from proxy.images.sniff.base import (
+    ImageInfo,
+    NeedMore,
+    NotAnImage,
+    check_held,
+    check_size,
+    steps,
+)
 
 _SCREEN_END: Final = 13
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
+#: The extension that has an animation begin again, as nearly all do, by its label and its name;
+#: it is among the first that many bytes of blocks.
+_LOOPS: Final = b"\xff\x0bNETSCAPE2.0"
+_LOOPS_WITHIN: Final = 1024
+#: So many bytes are looked through for a second frame.
+_LOOK: Final = 16 << 10
+#: No byte of a frame makes more: a code of 12 bits stands for at most 4096 (appendix F).
+_MOST_PIXELS: Final = 4096 * 8 // 12 + 1
+
 
 def sniff(data: memoryview) -> ImageInfo:
-    """The logical screen; frames cannot be known without walking them all."""
-    width, height, _ = _screen(data)
-    return ImageInfo("gif", width, height, frames=None, animated=False)
+    """The logical screen. `frames` is known where the bytes reach the image's end.
+
+    Raises NeedMore until they reach it, a second frame, or 16 KiB; then an image that has
+    itself repeated is taken for animated.
+    """
+    width, height, position = _screen(data)
+    begin = data[:_LOOK]
+    frames = 0
+    try:
+        for _ in _frames(begin, position, whole=False):
+            frames += 1
+            if frames > 1:
+                return ImageInfo("gif", width, height, frames=None, animated=True)
+    except NeedMore:
+        if len(data) < _LOOK:
+            raise
+        loops = _LOOPS in bytes(begin[position : position + _LOOPS_WITHIN])
+        return ImageInfo("gif", width, height, frames=None, animated=loops)
+    return ImageInfo("gif", width, height, frames, animated=False)
 
 
 def walk(data: memoryview) -> ImageInfo:
-    """Count frames. The size is the largest of screen and frames: some decoders grow it."""
+    """Count frames. The size is the largest of screen and frames: some decoders grow it.
+
+    Raises SniffError also for data after the trailer.
+    """
     width, height, position = _screen(data)
     frames = 0
+    for right, bottom in _frames(data, position, whole=True):
+        frames += 1
+        width, height = max(width, right), max(height, bottom)
+    return ImageInfo("gif", width, height, frames, animated=frames > 1)
+
+
+def _frames(data: memoryview, position: int, *, whole: bool) -> Iterator[tuple[int, int]]:
+    """How far right and down each frame reaches.
+
+    Raises SniffError, also where there is none, a frame's data are too few for its pixels, or
+    something follows the end of the `whole`.
+    """
+    none = True
     budget = iter(range(steps(data)))
-    while True:
-        kind = _byte(data, position)
-        if kind == _TRAILER:
-            break
+    while (kind := _byte(data, position)) != _TRAILER:
         if kind == _EXTENSION:
             position = _skip_blocks(data, position + 2, budget)
-        elif kind == _IMAGE:
-            frames += 1
-            if position + 10 > len(data):
-                raise NeedMore(position + 10)
-            left, top, wide, high, flags = struct.unpack_from("<HHHHB", data, position + 1)
-            check_size(wide, high)
-            width, height = max(width, left + wide), max(height, top + high)
-            # The local colours, then one byte of code size before the blocks.
-            position = _skip_blocks(data, position + 10 + _colours(flags) + 1, budget)
-        else:
+            continue
+        if kind != _IMAGE:
             raise NotAnImage
-    if not frames:
+        begin = position + 10
+        if begin > len(data):
+            raise NeedMore(begin)
+        left, top, wide, high, flags = struct.unpack_from("<HHHHB", data, position + 1)
+        check_size(wide, high)
+        begin += _colours(flags) + 1  # one byte of code size goes before the blocks
+        position = _skip_blocks(data, begin, budget)
+        check_held(wide * high // _MOST_PIXELS, position - begin, data)
+        none = False
+        yield left + wide, top + high
+    if none:
         raise NotAnImage
-    if position + 1 < len(data):
+    if whole and position + 1 < len(data):
         raise NotAnImage("trailing_data")
-    return ImageInfo("gif", width, height, frames, animated=frames > 1)
 
 
 def _screen(data: memoryview) -> tuple[int, int, int]:
@@ -64,8 +110,11 @@ def _colours(flags: int) -> int:
 
 def _skip_blocks(data: memoryview, position: int, budget: Iterator[int]) -> int:
     """Where a chain of sub-blocks ends; every one takes a step of the budget."""
+    end = len(data)
     for _ in budget:
-        length = _byte(data, position)
+        if position >= end:
+            raise NeedMore(position + 1)
+        length = data[position]
         position += 1 + length
         if not length:
             return position

@@ -7,10 +7,12 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, check_size
+from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, check_held, check_size
 
 #: T.81, table B.1: a frame begins with any SOF; C4, C8 and CC are other markers.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+#: Those whose blocks of 8x8 pixels take a bit each, at the least: Huffman-coded DCT.
+_BLOCKS: Final = frozenset({0xC0, 0xC1, 0xC2})
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RSTn have no length
 _SOI, _EOI, _SCAN, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _EXIF: Final = b"Exif\0\0"
@@ -41,6 +43,7 @@ def walk(data: memoryview) -> ImageInfo:
 def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
     size: tuple[int, int] | None = None
     orientation: int | None = None
+    blocks = 0
     for marker, start, end in _segments(data):
         if marker in _FRAMES:
             if size is not None:
@@ -50,6 +53,7 @@ def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
             height, width = struct.unpack_from(">HH", data, start + 1)
             check_size(width, height)
             size = width, height
+            blocks = -(-width // 8) * -(-height // 8) if marker in _BLOCKS else 0
             if stop_at_frame:
                 break
         elif marker == _APP1 and orientation is None and bytes(data[start : start + 6]) == _EXIF:
@@ -59,6 +63,7 @@ def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
                 raise NotAnImage
             if _END.search(data, end) is None:
                 raise NeedMore(max(end, len(data)) + 2)
+            check_held(blocks // 8, len(data) - end, data)
             break
     if size is None:
         raise NotAnImage

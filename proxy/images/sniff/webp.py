@@ -6,7 +6,14 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, check_size, steps
+from proxy.images.sniff.base import (
+    ImageInfo,
+    NeedMore,
+    NotAnImage,
+    check_held,
+    check_size,
+    steps,
+)
 
 _CHUNK: Final = struct.Struct("<4sI")
 _RIFF_HEADER: Final = 12
@@ -49,6 +56,8 @@ def walk(data: memoryview) -> ImageInfo:
         if kind in (b"VP8 ", b"VP8L"):
             stills += 1
             wide, high = _bitstream(kind, data, start)
+            if kind == b"VP8 ":  # RFC 6386, 9.1: how much of it the first partition is
+                check_held(10 + (_uint24(data, start) >> 5), length, data)
         elif kind == b"ANMF":
             frames += 1
             wide, high = _uint24(data, start + 6) + 1, _uint24(data, start + 9) + 1
