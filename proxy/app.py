@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Final
 
 from aiohttp import web
+from yarl import URL
 
 from proxy import config as cfg
 from proxy import logs
@@ -17,7 +18,7 @@ from proxy.images.dial import SystemResolver
 from proxy.images.fetch import Fetcher, FetchObserver
 from proxy.images.guard import ImageGuard
 from proxy.metrics import Metrics
-from proxy.rules import build_models, build_plans, build_providers
+from proxy.rules import build_models, build_plans, build_providers, egress_proxy
 from proxy.store.client import Store
 from proxy.store.directory import Directory
 from proxy.store.journal import Journal
@@ -41,16 +42,16 @@ _SETTLE_DEADLINE: Final = 10.0  # seconds
 #: Below the data directory, per store: settlements that it could not take.
 JOURNAL: Final = "journal"
 
-#: What fetches images, telling of it.
-OpenFetcher = Callable[[FetchObserver], AbstractAsyncContextManager[Fetcher]]
+#: What fetches images, telling of it, and by a proxy if there is one.
+OpenFetcher = Callable[[FetchObserver, URL | None], AbstractAsyncContextManager[Fetcher]]
 
 
 @asynccontextmanager
-async def open_fetcher(observe: FetchObserver) -> AsyncIterator[Fetcher]:
+async def open_fetcher(observe: FetchObserver, egress_proxy: URL | None) -> AsyncIterator[Fetcher]:
     """A fetcher by the system's resolver and sockets."""
     resolver = SystemResolver()
     try:
-        async with Fetcher(resolver, observe) as fetcher:
+        async with Fetcher(resolver, observe, egress_proxy=egress_proxy) as fetcher:
             yield fetcher
     finally:
         resolver.close()
@@ -79,7 +80,8 @@ async def open_door(
         await store.check_schema()
         warnings = await server_warnings(store, config.store.wait_replicas)
         keeping = _keeping(config, await identity(store), metrics, log)
-        fetcher = await stack.enter_async_context(open_fetcher(metrics.fetches))
+        proxy = egress_proxy(config.images)
+        fetcher = await stack.enter_async_context(open_fetcher(metrics.fetches, proxy))
         images = ImageGuard(metrics.image, fetcher)
         door = _assemble(
             config, store, peppers, keeping, images, metrics, log, draw, patience, warnings
@@ -129,32 +131,13 @@ def _assemble(
     warnings: Sequence[str],
 ) -> Door:
     """The parts, not yet running."""
-
-    def ended(lease: Lease) -> None:
-        keeping.used[lease.team] = lease.access
-        if lease.charge is not None:
-            metrics.charged(lease.access.key, lease.model, lease.charge)
-
     keys = KeyRing(store, peppers, keeping.plans, keep_stale=keeping.grace is not None)
-    journal = Journal(keeping.journals)
-    ledger = Ledger(
-        store,
-        keys,
-        support=config.server.support,
-        observer=ended,
-        journal=journal,
-        marks=keeping.marks,
-        grace=keeping.grace,
-        alarm=keeping.alarm,
-    )
-    metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
-    metrics.journal.set_function(lambda: float(journal.entries))
     return Door(
         models=build_models(config),
         providers=build_providers(config),
         keys=keys,
         images=images,
-        ledger=ledger,
+        ledger=_ledger(store, keys, keeping, metrics, config.server.support),
         upstream=AiohttpTransport(),
         metrics=metrics,
         log=log,
@@ -168,6 +151,30 @@ def _assemble(
         grace=keeping.grace is not None,
         warnings=warnings,
     )
+
+
+def _ledger(
+    store: Store, keys: KeyRing, keeping: Keeping, metrics: Metrics, support: str
+) -> Ledger:
+    def ended(lease: Lease) -> None:
+        keeping.used[lease.team] = lease.access
+        if lease.charge is not None:
+            metrics.charged(lease.access.key, lease.model, lease.charge)
+
+    journal = Journal(keeping.journals)
+    ledger = Ledger(
+        store,
+        keys,
+        support=support,
+        observer=ended,
+        journal=journal,
+        marks=keeping.marks,
+        grace=keeping.grace,
+        alarm=keeping.alarm,
+    )
+    metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
+    metrics.journal.set_function(lambda: float(journal.entries))
+    return ledger
 
 
 def public_app(door: Door, config: cfg.Config) -> web.Application:

@@ -11,13 +11,15 @@ from typing import Final, TypeVar
 from pydantic import ValidationError
 
 from proxy.domain.limits import ANY_MODEL, LimitSyntax, parse_limit
+from proxy.images.hosts import compile_patterns
+from proxy.images.rewrite import RewriteRule
 
 from .block import Block, overlay
 from .fields import STORE_SCHEMES
 from .known import known_model
 from .notyet import NOT_YET
 from .problems import Path, nearest, one_of, show_path
-from .schema import Images, MaxTokens
+from .schema import Images, MaxTokens, Rewrite
 
 Data = Mapping[str, object]
 Finding = tuple[Path, str]
@@ -38,6 +40,8 @@ _ORDERS: Final = {
     "mode": ("url", "inspect", "inline"),
     "on_unreachable": ("assume_largest", "reject"),
 }
+#: From the most that a detail may cost; auto is a model's choice, which may be original.
+_CAPS: Final = ("original", "auto", "high", "low")
 
 
 def walk(value: object, pattern: str) -> Iterator[tuple[Path, object]]:
@@ -168,17 +172,26 @@ def _loosened(base: Images, plan: Images) -> Iterator[Finding]:
     for name, order in _ORDERS.items():
         if order.index(getattr(plan, name)) < order.index(getattr(base, name)):
             yield (name,), f"checks less than images.{name}"
-    for host in plan.hosts.allow:
-        if not any(_covers(allowed, host) for allowed in base.hosts.allow):
-            yield ("hosts", "allow"), f"{host!r} is not in images.hosts.allow"
+    for name in ("allow", "internal"):
+        wide = compile_patterns(getattr(base.hosts, name))
+        for host in getattr(plan.hosts, name):
+            if not wide.cover(compile_patterns((host,))):
+                yield ("hosts", name), f"{host!r} is not in images.hosts.{name}"
     for host in set(base.hosts.deny) - set(plan.hosts.deny):
         yield ("hosts", "deny"), f"{host!r} of images.hosts.deny is missing"
-    for host in set(plan.hosts.internal) - set(base.hosts.internal):
-        yield ("hosts", "internal"), f"{host!r} is not in images.hosts.internal"
+    most, cap = base.detail.cap, plan.detail.cap
+    if most and cap and _CAPS.index(cap) < _CAPS.index(most):
+        yield ("detail", "cap"), f"is above images.detail.cap, {most}"
 
 
-def _covers(allowed: str, host: str) -> bool:
-    return allowed in ("*", host) or (allowed.startswith("*.") and host.endswith(allowed[1:]))
+def _rewrites(data: Data) -> Iterator[Finding]:
+    for pattern in ("images.rewrite.*", "plans.*.images.rewrite.*"):
+        for path, block in walk(data, pattern):
+            if rule := _valid(Rewrite, block):
+                try:
+                    RewriteRule.parse(rule.from_, rule.to)
+                except ValueError as error:
+                    yield path, str(error)
 
 
 def _valid(block: type[B], data: object) -> B | None:
@@ -187,6 +200,12 @@ def _valid(block: type[B], data: object) -> B | None:
         return block.model_validate(data)
     except ValidationError:
         return None
+
+
+def _global_only(data: Data) -> Iterator[Finding]:
+    for path, value in walk(data, "plans.*.images.egress_proxy"):
+        if value is not None:
+            yield path, "no plan can set it; write it in the images block"
 
 
 _CHECKS: Final[tuple[Callable[[Data], Iterator[Finding]], ...]] = (
@@ -198,4 +217,6 @@ _CHECKS: Final[tuple[Callable[[Data], Iterator[Finding]], ...]] = (
     _max_tokens,
     _prices,
     _tightening,
+    _rewrites,
+    _global_only,
 )

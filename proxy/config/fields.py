@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
 
+from proxy.images.hosts import compile_patterns
+
 from .units import parse_count, parse_duration, parse_months, parse_share, parse_size
 from .yamlfile import Plain
 
@@ -103,15 +105,16 @@ def _check_host(host: str) -> str:
 
 
 def _check_host_pattern(pattern: str) -> str:
-    if pattern != "*":
-        _check_host(pattern.removeprefix("*."))
+    if "/" in pattern and "://" not in pattern:
+        return str(_network(pattern))
+    compile_patterns((pattern,))
     return pattern
 
 
-def _check_inner_host(host: str) -> str:
-    if "/" in host:
-        return str(_network(host))
-    return _check_host_pattern(host)
+def _check_inner_host(pattern: str) -> str:
+    if pattern == "*":
+        raise ValueError("'*' would open every inner address; name hosts or networks")
+    return _check_host_pattern(pattern)
 
 
 def _network(value: Any) -> Network:
@@ -157,17 +160,22 @@ def _check_prefix(url: str) -> str:
     return url
 
 
-def store_place(secret: SecretStr) -> tuple[str, str, str]:
-    """Scheme with `://`, hosts and path of a store's URL: all that may be shown."""
+def secret_place(secret: SecretStr) -> tuple[str, str, str]:
+    """Scheme with `://`, hosts and path of a URL that may hold a password: what may be shown."""
     scheme, mark, rest = secret.get_secret_value().partition("://")
     authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
     return scheme + mark, authority.rpartition("@")[2], slash + path
 
 
+def shown_place(secret: SecretStr) -> str:
+    """A URL that may hold a password, without it, fit to be shown."""
+    return "".join(secret_place(secret))
+
+
 def _check_store_url(secret: SecretStr) -> SecretStr:
     if secret.get_secret_value() == EMBEDDED:
         return secret
-    scheme, hosts, path = store_place(secret)
+    scheme, hosts, path = secret_place(secret)
     if scheme not in STORE_SCHEMES:
         raise ValueError(f"must begin with {', '.join(STORE_SCHEMES)}, or be 'embedded'")
     if scheme == "unix://":
@@ -188,6 +196,20 @@ def _check_store_options(query: str) -> None:
     # Not by name: behind a "?" that was not percent-encoded stands the rest of a password.
     if not parse_qs(query, keep_blank_values=True).keys() <= set(STORE_OPTIONS):
         raise ValueError(f"has an option that is not known; there are {', '.join(STORE_OPTIONS)}")
+
+
+def _check_egress_proxy(secret: SecretStr) -> SecretStr:
+    url = secret.get_secret_value()
+    scheme, host, path = secret_place(secret)
+    parts = _split(url)
+    good = scheme == "http://" and _is_host_port(host) and path in ("", "/")
+    # A proxy's port has no default; what follows "?" or "#" is the rest of a password.
+    if not good or parts is None or not parts.port or "?" in url or "#" in url:
+        raise ValueError(
+            "must be http://host:port, or http://user:password@host:port with what is special "
+            "in user and password percent-encoded"
+        )
+    return secret
 
 
 def _is_host_port(text: str) -> bool:
@@ -250,6 +272,7 @@ Directory = Annotated[Path, _text(Path)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 UrlPrefix = Annotated[str, AfterValidator(_check_prefix)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_check_store_url)]
+EgressProxy = Annotated[SecretStr, AfterValidator(_check_egress_proxy)]
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 Peppers = Annotated[tuple[SecretStr, ...], _text(_split_peppers), AfterValidator(_check_peppers)]

@@ -75,7 +75,7 @@ class Store(Block):
     @property
     def address(self) -> str:
         """The URL without user, password and query, fit to be shown."""
-        return f.EMBEDDED if self.embedded else "".join(f.store_place(self.url))
+        return f.EMBEDDED if self.embedded else f.shown_place(self.url)
 
 
 class Keys(Block):
@@ -240,6 +240,7 @@ class Images(Block):
     max_frames: f.Count = 1
     detail: ImageDetail = ImageDetail()
     rewrite: tuple[Rewrite, ...] = ()
+    egress_proxy: f.EgressProxy | None = None  # the gateway's own: no plan sets it
 
 
 class Plan(Block):
@@ -291,6 +292,8 @@ class Config(Block):
     @property
     def fingerprint(self) -> str:
         """Twelve hex digits that change with what the config does; no secret enters them."""
-        effective = self.model_dump(mode="json") | {"store_address": self.store.address}
+        proxy = self.images.egress_proxy
+        places = {"store_address": self.store.address, "egress": proxy and f.shown_place(proxy)}
+        effective = self.model_dump(mode="json") | places
         text = json.dumps(effective, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

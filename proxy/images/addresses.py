@@ -49,6 +49,14 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
+def parse_address(text: str) -> Address | None:
+    """The address that a text is in its usual notation, a zone included; None for a name."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
 def is_public(address: str | Address) -> bool:
     """Whether an address may be reached for an image.
 
@@ -58,10 +66,10 @@ def is_public(address: str | Address) -> bool:
     not one address in its usual notation.
     """
     if isinstance(address, str):
-        try:
-            address = ip_address(address)
-        except ValueError:
+        parsed = parse_address(address)
+        if parsed is None:
             return False
+        address = parsed
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return False

@@ -10,7 +10,6 @@ from typing import Final, Literal, NamedTuple
 
 from proxy.domain.errors import ImageRefused
 from proxy.images.errors import refuse
-from proxy.images.sniff import SniffError
 
 #: Why nothing was fetched: for the log and metrics alone. The client is told one message.
 Cause = Literal[
@@ -33,12 +32,6 @@ Cause = Literal[
 
 #: What stores say of files whose type they were not told.
 _UNTYPED: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
-_FAULTY: Final = {
-    "not_an_image": "the image URL does not lead to a PNG, JPEG, GIF or WebP image",
-    "truncated": "the image behind the URL ends too early",
-    "trailing_data": "the image behind the URL has data after its end",
-    "empty": "the width or height of the image behind the URL is zero",
-}
 _PART: Final = re.compile(r"bytes 0-([0-9]{1,9})/([0-9]{1,18}|\*)", re.ASCII)
 
 #: Seconds that an answer without a word about it is kept, and the most that any is.
@@ -67,11 +60,6 @@ def too_large(max_bytes: int) -> ImageRefused:
         "too_large",
         f"the image behind the URL is too large; at most {max_bytes} bytes are allowed",
     )
-
-
-def faulty(error: SniffError) -> ImageRefused:
-    """The refusal of bytes that are no image, or not all of one."""
-    return refuse(error.reason, _FAULTY[error.reason])
 
 
 def check_type(headers: Mapping[str, str]) -> None:

@@ -12,14 +12,13 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Final
 
 from aiohttp import AddrInfoType, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from proxy.images.addresses import is_public
+from proxy.images.addresses import is_public, parse_address
 from proxy.images.hosts import matches_host
 from proxy.images.urls import UrlRules
 
@@ -42,11 +41,8 @@ def may_reach(host: str, address: str, rules: Sequence[UrlRules]) -> bool:
     It must be public or internal, by its own network or by the host's name, and in no
     denied network.
     """
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    if getattr(parsed, "scope_id", None) is not None:
+    parsed = parse_address(address)
+    if parsed is None or getattr(parsed, "scope_id", None) is not None:
         return False
     return all(
         not matches_host(parsed, each.deny)
@@ -71,7 +67,7 @@ class SystemResolver:
     A look-up that nobody waits for any longer keeps its thread until the system gives up.
     """
 
-    def __init__(self, threads: int = 16) -> None:
+    def __init__(self, threads: int = 64) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
 
     async def __call__(self, host: str) -> list[str]:

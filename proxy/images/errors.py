@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, get_args
 
 from proxy.domain.errors import ImageRefused
+from proxy.images.sniff.base import Fault
 
 Reason = Literal[
     # the URL as written
@@ -47,6 +48,18 @@ REASONS: Final[frozenset[str]] = frozenset(get_args(Reason))
 _ABOUT_THE_TYPE: Final[frozenset[str]] = frozenset(
     {"media_type", "format", "not_an_image", "truncated", "trailing_data", "frames"}
 )
+
+_FAULTS: Final[dict[Fault, str]] = {
+    "not_an_image": "the image is not a valid PNG, JPEG, GIF or WebP",
+    "truncated": "the image ends too early; not all of its bytes are there",
+    "trailing_data": "the image has data after its end; leave it out",
+    "empty": "the width or height of the image is zero",
+}
+
+
+def faulty(fault: Fault) -> ImageRefused:
+    """The refusal of bytes that are no image, or not all of one."""
+    return refuse(fault, _FAULTS[fault])
 
 
 def refuse(reason: Reason, message: str) -> ImageRefused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -129,7 +129,7 @@ class Fetcher:
         Internal hosts are not for this: the provider will fetch the URL itself. Raises
         ImageRefused: `unreachable`, with its `cause`, for whatever goes wrong on the way.
         """
-        outer = tuple(replace(each, internal=()) for each in rules)
+        outer = tuple(each.outer for each in rules)
         return await self._get(self._verdicts, url, outer, max_bytes, key)
 
     async def fetch(

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from yarl import URL
 
-from proxy.images.addresses import Address, embedded_ipv4
+from proxy.images.addresses import Address, embedded_ipv4, parse_address
 
 Network = IPv4Network | IPv6Network
 
@@ -78,24 +78,16 @@ def matches_host(host: str | Address, patterns: tuple[str, ...]) -> bool:
     Raises ValueError for a pattern that cannot be read.
     """
     compiled = compile_patterns(patterns)
-    if not isinstance(host, str):
-        return compiled.match_address(host)
-    try:
-        return compiled.match_address(ip_address(host))
-    except ValueError:
-        return compiled.match_name(host.removesuffix("."))
+    address = parse_address(host) if isinstance(host, str) else host
+    if address is not None:
+        return compiled.match_address(address)
+    return compiled.match_name(str(host).removesuffix("."))
 
 
 def _network(pattern: str) -> Network | None:
     try:
         return ip_network(pattern)
     except ValueError:
-        # A name holds neither a slash nor a colon: this was meant as a network.
-        if "/" in pattern or ":" in pattern:
-            raise ValueError(
-                f"{pattern!r} is not a network; write it as '203.0.113.0/24', "
-                "with no bits set beyond the prefix"
-            ) from None
         return None
 
 

@@ -19,7 +19,10 @@ from proxy.images.urls import DEFAULT_PORTS, MAX_URL
 _PARTS: Final = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]{0,31})://([^/?#\\\x00-\x20\x7f]*)([^\\\x00-\x20\x7f]*)"
 )
-_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:[/?#]|$)", re.IGNORECASE)
+#: As lenient servers read it: a slash may be encoded, and parameters follow a semicolon.
+_DOT_SEGMENT: Final = re.compile(
+    r"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:[/?#;]|%2f|%5c|%3b|$)", re.IGNORECASE
+)
 
 
 class _Parts(NamedTuple):
@@ -107,11 +110,13 @@ def _split(url: str) -> _Parts | None:
     scheme = match[1].lower()
     try:
         parsed = URL(f"{scheme}://{match[2]}")
-        host = parsed.raw_host or ""
+        host, explicit = parsed.raw_host or "", parsed.explicit_port
     except ValueError:
         return None
+    if match[2].endswith(":") or not match[2].endswith("" if explicit is None else f":{explicit}"):
+        return None  # no port, or one that is not written as it should be
     rest = match[3] if match[3].startswith("/") else "/" + match[3]
-    port = parsed.explicit_port or DEFAULT_PORTS.get(scheme)
+    port = DEFAULT_PORTS.get(scheme) if explicit is None else explicit
     return _Parts(scheme, f"[{host}]" if ":" in host else host, port, rest)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Any, Final
 
 from yarl import URL
 
+from proxy.domain.errors import ImageRefused
 from proxy.images.addresses import Address, is_public
 from proxy.images.errors import refuse
 from proxy.images.hosts import HOST_NAME, MAX_HOST, compile_patterns, matches_host
@@ -61,23 +63,29 @@ class UrlRules:
         for patterns in (self.allow, self.deny, self.internal):
             compile_patterns(patterns)
 
+    @property
+    def outer(self) -> UrlRules:
+        """The same for an image that the gateway does not fetch for itself: nothing internal."""
+        return replace(self, internal=())
+
 
 def check_url(url: str, rules: UrlRules) -> URL:
     """Judge an image URL; what is returned is what may be fetched or forwarded.
 
     Its path and query are as they were written where they need no quoting, so that a
-    signature over them holds. Raises ImageRefused; the message never holds the URL.
+    signature over them holds. Raises ImageRefused; a reason has one message, whatever the
+    URL is, and none holds a part of it.
     """
     scheme = _check_scheme(url, rules)
     _check_text(url)
     authority = _AUTHORITY.match(url, len(scheme) + 1)
     if authority is None:
-        raise refuse("not_a_url", f"write the image URL as {scheme}://host/path")
+        raise _not_a_url(rules)
     bracketed = _check_authority(authority[1], scheme, rules)
     try:
         parsed = URL(url)
     except ValueError:
-        raise refuse("host", "the image URL's host is not a valid host name") from None
+        raise _not_a_host() from None
     _check_host(parsed.raw_host or "", bracketed, rules)
     return _as_written(url[authority.end() :], parsed)
 
@@ -93,7 +101,7 @@ def check_redirect(base: URL, location: str, rules: UrlRules) -> URL:
     if _SCHEME.match(location) is None:
         try:
             location = str(base.join(URL(location)))
-        except ValueError:
+        except (ValueError, IndexError):  # the second for //[::1]@
             raise refuse("redirect", "the image's host answered with a bad redirect") from None
     target = check_url(location, rules)
     if base.scheme == "https" and target.scheme != "https":
@@ -103,14 +111,11 @@ def check_redirect(base: URL, location: str, rules: UrlRules) -> URL:
 
 def _check_scheme(url: str, rules: UrlRules) -> str:
     head = _SCHEME.match(url) if isinstance(url, str) else None
-    allowed = sorted(rules.schemes & DEFAULT_PORTS.keys(), reverse=True)
     if head is None:
-        example = f"; it starts with {allowed[0]}://" if allowed else ""
-        raise refuse("not_a_url", f"the image URL must be an absolute URL{example}")
+        raise _not_a_url(rules)
     scheme = head[1].lower()
-    if scheme not in allowed:
-        known = " or ".join(allowed) or "no network scheme"
-        raise refuse("scheme", f"{scheme} image URLs are not allowed; use {known}")
+    if scheme not in rules.schemes & DEFAULT_PORTS.keys():
+        raise refuse("scheme", f"the image URL's scheme is not allowed; {_allowed(rules.schemes)}")
     return scheme
 
 
@@ -118,7 +123,7 @@ def _check_text(url: str) -> None:
     if len(url) > MAX_URL:
         raise refuse(
             "too_long",
-            f"the image URL is {len(url)} characters long; at most {MAX_URL} are allowed",
+            f"the image URL is too long; at most {MAX_URL} characters are allowed",
         )
     # Separators, control and format characters (bidi, zero-width), surrogates.
     if _UNSAFE.search(url) or not (
@@ -136,18 +141,11 @@ def _check_authority(authority: str, scheme: str, rules: UrlRules) -> bool:
     if "@" in authority:
         raise refuse("userinfo", "the image URL must not hold a user name or password")
     match = _HOST_PORT.fullmatch(authority)
-    if match is None or not match[1]:
-        raise refuse("host", "the image URL's host is missing or malformed")
-    if "%" in match[1]:
-        raise refuse("host", "the image URL's host must not be percent-encoded or hold a zone")
-    port = DEFAULT_PORTS[scheme]
-    if match[2] is not None:
-        if _PORT.fullmatch(match[2]) is None:
-            raise refuse("port", "the image URL's port is not a number from 1 to 65535")
-        port = int(match[2])
-    if port not in rules.ports:
-        known = ", ".join(map(str, sorted(rules.ports)))
-        raise refuse("port", f"port {port} is not allowed in an image URL; allowed: {known}")
+    if match is None or not match[1] or "%" in match[1]:
+        raise _not_a_host()
+    port = match[2] if match[2] is not None else str(DEFAULT_PORTS[scheme])
+    if _PORT.fullmatch(port) is None or int(port) not in rules.ports:
+        raise refuse("port", f"the image URL's port is not allowed; {_allowed(rules.ports)}")
     return match[1].startswith("[")
 
 
@@ -156,23 +154,42 @@ def _check_host(host: str, bracketed: bool, rules: UrlRules) -> None:
     name = host.removesuffix(".")
     if not bracketed:
         if len(name) > MAX_HOST or HOST_NAME.fullmatch(name) is None:
-            raise refuse("host", "the image URL's host is not a valid host name")
+            raise _not_a_host()
         if _NUMERIC.fullmatch(name):
             address = _address(host)
     target: str | Address = name if address is None else address
     if matches_host(target, rules.deny):
-        raise refuse("host_policy", f"image host {host} is denied by this gateway's policy")
+        raise _not_allowed()
     if matches_host(target, rules.internal):
         return
     if address is not None and not is_public(address):
         raise refuse(
             "not_public",
-            f"image host {host} is not a public address; use one, or send the image as data",
+            "the image URL's host is not a public address; send the image as data instead",
         )
     if address is None and _is_local(name):
-        raise refuse("local_name", f"image host {host} is a local name; use a public one")
+        raise refuse("local_name", "the image URL's host is a local name; use a public one")
     if not matches_host(target, rules.allow):
-        raise refuse("host_policy", f"image host {host} is not among the hosts that are allowed")
+        raise _not_allowed()
+
+
+def _not_a_url(rules: UrlRules) -> ImageRefused:
+    return refuse(
+        "not_a_url",
+        f"the image URL must begin with a scheme and a host; {_allowed(rules.schemes)}",
+    )
+
+
+def _not_a_host() -> ImageRefused:
+    return refuse("host", "the image URL's host is not a host name or an address; write it plainly")
+
+
+def _not_allowed() -> ImageRefused:
+    return refuse("host_policy", "the image URL's host is not one that this gateway allows")
+
+
+def _allowed(values: Iterable[Any]) -> str:
+    return f"allowed: {', '.join(map(str, sorted(values)))}"
 
 
 def _address(host: str) -> Address:
@@ -191,8 +208,8 @@ def _is_local(name: str) -> bool:
 
 def is_inner(url: str) -> bool:
     """Whether a URL's own text says that it is on an inner network: its address or its name."""
-    host = URL(url).raw_host or ""
-    literal = ":" in host or host.replace(".", "").isdigit()
+    host = (URL(url).raw_host or "").removesuffix(".")
+    literal = ":" in host or _NUMERIC.fullmatch(host)
     return not is_public(host) if literal else _is_local(host)
 
 

@@ -7,7 +7,6 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Final, TypeVar
 
@@ -15,17 +14,18 @@ import aiohttp
 from yarl import URL
 
 from proxy.domain.errors import ImageRefused
+from proxy.images.addresses import parse_address
 from proxy.images.answer import (
     MAX_LIFETIME,
     Cause,
     check_type,
-    faulty,
     first_part,
     lifetime,
     too_large,
     unreachable,
 )
 from proxy.images.dial import Dial, OpenSocket, Resolve, may_reach
+from proxy.images.errors import faulty
 from proxy.images.hosts import matches_host
 from proxy.images.sniff import ImageInfo, NeedMore, SniffError, sniff, walk
 from proxy.images.urls import UrlRules, check_redirect
@@ -119,7 +119,7 @@ class Visit:
                 info = await self._follow(url, {}, self._peek_whole)
             return info
         except SniffError as error:
-            raise faulty(error) from None
+            raise faulty(error.reason) from None
 
     async def fetch(self, url: URL) -> Fetched:
         """The whole image. Raises ImageRefused."""
@@ -129,7 +129,7 @@ class Visit:
                 return Fetched(data, await asyncio.to_thread(walk, data))
             return Fetched(data, walk(data))
         except SniffError as error:
-            raise faulty(error) from None
+            raise faulty(error.reason) from None
 
     async def _follow(
         self,
@@ -193,7 +193,7 @@ class Visit:
         proxy = self._network.egress_proxy
         if proxy is None or all(matches_host(host, rules.internal) for rules in self._rules):
             return None
-        if not _is_literal(host):
+        if parse_address(host) is None:
             try:
                 async with asyncio.timeout(self._network.connect):
                     await dial.look_up(host)
@@ -236,12 +236,12 @@ class Visit:
 
     async def _read_whole(self, response: aiohttp.ClientResponse) -> bytes:
         self._check(response, 200, response.content_length)
-        body = io.BytesIO()  # gives its bytes away without a copy
-        while more := await self._read(response):
-            if body.tell() + len(more) > self._max_bytes:
-                raise too_large(self._max_bytes)
-            body.write(more)
-        return body.getvalue()
+        with io.BytesIO() as body:  # gives its bytes away without a copy
+            while more := await self._read(response):
+                if body.tell() + len(more) > self._max_bytes:
+                    raise too_large(self._max_bytes)
+                body.write(more)
+            return body.getvalue()
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         data = await response.content.readany()
@@ -258,12 +258,4 @@ class Visit:
 
 
 def _anywhere(_: str) -> bool:
-    return True
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
     return True

@@ -77,6 +77,7 @@ DEFAULTS = {
     "images.detail.default": None,
     "images.detail.cap": None,
     "images.rewrite": (),
+    "images.egress_proxy": None,
 }
 
 
@@ -171,10 +172,11 @@ plans:
   narrow: {models: [mine], limits: [60 requests/minute, {limit: 5 usd/month, model: mine}],
     max_tokens: {default: 10, cap: 20, over: reject}, require_stream: true, enforce: false,
     low_budget: shrink, on_client_gone: drain, allow_parameters: [service_tier],
-    images: {max_count: 2, hosts: {deny: [b.example]}}}
+    images: {max_count: 2, hosts: {deny: [b.example, 8.8.4.0/24]}}}
 images: {on_unreachable: reject, schemes: [http], ports: [80], formats: [png], max_count: 1k,
   max_bytes: 1MiB, max_pixels: 1M, max_side: 100, max_frames: 2,
-  hosts: {allow: ["*.example"], internal: [10.0.0.0/8, cdn.corp]},
+  hosts: {allow: ["*.example", bücher.example, 8.8.0.0/16],
+    internal: [10.0.0.0/8, cdn.corp]},
   detail: {default: low, cap: original}, rewrite: [{from: "http://", to: "https://"}]}
 """)
     assert config.server.trusted_proxies == tuple(

@@ -138,6 +138,20 @@ VALUES = {
         "plans.p.images.hosts.allow",
         "'b.c' is not in images.hosts.allow",
     ),
+    "plans: {p: {images: {hosts: {allow: [8.9.0.0/16]}}}}\nimages: {hosts: {allow: [8.8.0.1]}}": (
+        "plans.p.images.hosts.allow",
+        "'8.9.0.0/16' is not in images.hosts.allow",
+    ),
+    "plans: {p: {images: {detail: {cap: auto}}}}\nimages: {detail: {cap: high}}": (
+        "plans.p.images.detail.cap",
+        "is above images.detail.cap, high",
+    ),
+    "images: {hosts: {deny: [a..b]}}": ("images.hosts.deny[0]", "'a..b' is not a host pattern; wr"),
+    "images: {hosts: {internal: ['*']}}": ("images.hosts.internal[0]", "'*' would open every inn"),
+    "images: {rewrite: [{from: 'https://a/', to: 'http://'}]}": (
+        "images.rewrite[0]",
+        "cannot rewrite 'https://a/' to 'http://': either both name a host or neither does",
+    ),
     "images: {ports: [0]}": ("images.ports[0]", "must be at least 1"),
     "images: {formats: [bmp]}": ("images.formats[0]", "must be 'png', 'jpeg', 'gif' or 'webp'"),
     "images: {max_pixels: many}": ("images.max_pixels", "'many' is not a count"),

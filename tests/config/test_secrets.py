@@ -37,6 +37,10 @@ WRONG = [
     SMALL.replace("embedded", "'redis://:S#@h'"),
     SMALL.replace("embedded", "'redis://h/?password=S', grace: x"),
     SMALL.replace("https://", "https://u:S@"),
+    SMALL + "images: {egress_proxy: 'http://u:S@h'}",
+    SMALL + "images: {egress_proxy: 'https://u:S@h:3128'}",
+    SMALL + "images: {egress_proxy: 'http://u:12#S@h:3128'}",
+    SMALL + "plans: {p: {images: {egress_proxy: 'http://u:S@h:3128'}}}",
     SMALL + "admin: {token: 'S S', prt: 1}",
     SMALL + "keys: {pepper: 'S,S,x'}",
     SMALL + "keys: {pepper: {x: S}}",
@@ -94,6 +98,7 @@ def test_reprs() -> None:
 store: {{url: "redis://u:{SECRET}@h:1/2?password={SECRET}"}}
 keys: {{pepper: "{SECRET},{SECRET}-2"}}
 admin: {{token: {SECRET}}}
+images: {{egress_proxy: "http://u:{SECRET}@proxy:3128"}}
 providers:
   one: {{base_url: "https://a.example/v1", api_key: {SECRET}}}
   two: {{base_url: "https://a.example/v1", api_keys: [{SECRET}]}}

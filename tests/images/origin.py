@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import AddrInfoType
+from yarl import URL
 
 from proxy.domain.errors import ImageRefused
-from proxy.images.fetch import Fetcher, FetchLimits
+from proxy.images.fetch import Fetcher, FetchLimits, FetchObserver
 from proxy.images.urls import UrlRules
 from tests.images.samples import SAMPLES
 from tests.scripted import End, Head, Pause, Recorded, Script, ScriptedUpstream, Send, Step
@@ -26,6 +27,7 @@ PUBLIC = "93.184.216.34"
 TLS = Path(__file__).parent / "tls"
 RULES = (UrlRules(frozenset({"http", "https"}), frozenset({80, 443})),)
 QUICK = FetchLimits(connect=10, total=10, wait=10)
+UNKEPT = ("Cache-Control", "no-store")
 
 Answers = Sequence[str] | Exception
 
@@ -51,6 +53,20 @@ def chunked(parts: Iterable[bytes], kind: str = "image/png") -> Iterable[Step]:
     for part in parts:
         yield Send(part)
     yield End()
+
+
+def served(script: dict[str, Any]) -> Iterable[Step]:
+    """One of the published cases' servers; what it does not say is as it should be."""
+    names = {"set_cookie": "Set-Cookie", "content_encoding": "Content-Encoding"}
+    headers = [UNKEPT, *((name, script[key]) for key, name in names.items() if key in script)]
+    if "location" in script:
+        headers.append(("Location", script["location"]))
+    if "header_bytes" in script:
+        headers.append(("X-Long", "x" * script["header_bytes"]))
+    if "drip_bps" in script:
+        return hang()
+    kind, length = script.get("content_type", "image/png"), script.get("content_length")
+    return reply(PNG, script.get("status", 200), *headers, kind=kind, length=length)
 
 
 def moved(location: str, status: int = 302, *headers: tuple[str, str]) -> list[Step]:
@@ -80,7 +96,8 @@ class Origin:
 
     `names` maps a host to its addresses, to a list of such answers that follow each other
     (the last stays), or to an error. `dialled` holds every address that a socket was made
-    for. Port 443 has TLS, with the given certificate; all others are plain HTTP.
+    for, `connected` every one that a socket was told to connect to. Port 443 has TLS, with
+    the given certificate; all others are plain HTTP.
     """
 
     def __init__(self, certificate: str = "valid") -> None:
@@ -88,6 +105,7 @@ class Origin:
         self.names: dict[str, Answers | list[Answers]] = {"pub.example": [PUBLIC]}
         self.looked_up: list[str] = []
         self.dialled: list[tuple[str, int]] = []
+        self.connected: list[tuple[str, int]] = []
         self.ports: dict[int, int] = {}  # that lead to another server of the test
         self.otherwise: Script = reply(b"", 404)
         self._paths: dict[str, Script] = {}
@@ -106,6 +124,11 @@ class Origin:
         """Answer a path, query and all, in this way from now on; `otherwise` is for the rest."""
         self._paths[path] = script
 
+    def serve(self, servers: dict[str, dict[str, Any]]) -> None:
+        """Answer as one of the published cases has it; with an image where it says nothing."""
+        self._paths = {URL(url).raw_path_qs: served(script) for url, script in servers.items()}
+        self.otherwise = reply(b"", 404) if servers else reply(PNG, 200, UNKEPT)
+
     @property
     def requests(self) -> list[Recorded]:
         return self.plain.requests + self.secure.requests
@@ -123,6 +146,12 @@ class Origin:
             self.resolve, limits=limits, open_socket=self.open_socket, tls=trusted, **options
         )
 
+    def open_fetcher(
+        self, observe: FetchObserver, egress_proxy: URL | None, limits: FetchLimits = QUICK
+    ) -> Fetcher:
+        """What a gateway of the test fetches images with."""
+        return self.fetcher(limits, observe=observe, egress_proxy=egress_proxy)
+
     async def resolve(self, host: str) -> Sequence[str]:
         self.looked_up.append(host)
         answers: Any = self.names.get(host, OSError(f"{host} is unknown"))
@@ -137,7 +166,7 @@ class Origin:
         self.dialled.append((str(address[0]), int(address[1])))
         port = int(address[1])
         usual = self.secure.port if port == 443 else self.plain.port
-        return _Detour(self.ports.get(port, usual), family, kind, protocol)
+        return Detour(self.connected, self.ports.get(port, usual), family, kind, protocol)
 
     def _answer(self, request: Recorded) -> Iterable[Step]:
         script = self._paths.get(request.path, self.otherwise)
@@ -166,14 +195,16 @@ async def refusal(
     return refused.value
 
 
-class _Detour(socket.socket):
+class Detour(socket.socket):
     """Connects to loopback, whatever address it is given."""
 
-    def __init__(self, port: int, *kind: Any) -> None:
+    def __init__(self, connected: list[tuple[str, int]], port: int, *kind: Any) -> None:
         super().__init__(*kind)
+        self._connected = connected
         self._port = port
 
-    def connect(self, _: Any) -> None:
+    def connect(self, address: Any) -> None:
+        self._connected.append((str(address[0]), int(address[1])))
         host = "127.0.0.1" if self.family == socket.AF_INET else "::ffff:127.0.0.1"
         super().connect((host, self._port))
 

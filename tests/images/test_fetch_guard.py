@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from proxy.domain.errors import ImageRefused
 from proxy.images.addresses import is_public
 from proxy.images.places import Places
 from proxy.images.visit import Network, Visit
-from tests.images.origin import PNG, PUBLIC, QUICK, RULES, Origin, moved, refusal, reply
+from tests.images.origin import PNG, PUBLIC, RULES, Origin, moved, refusal, reply
 from tests.scripted import Raw
 
 HTTP = "http://pub.example/a"
@@ -66,25 +65,6 @@ async def test_answers_are_not_a_scan(origin: Origin) -> None:
     assert (await refusal(origin, HTTP)).cause == "connect"
     addresses = [address for address, _ in origin.dialled]
     assert set(addresses) == {"2606:4700::1", "2606:4700::2", "93.184.0.0", "93.184.0.1"}
-
-
-async def test_rebinding(origin: Origin) -> None:
-    """In 1,000 fetches of a name that turns inner at every other look-up, none gets in."""
-    origin.names["pub.example"] = [[PUBLIC], ["127.0.0.1"], ["10.0.0.1"]] * 400
-    origin.on("/a", reply(PNG, 200, ("Cache-Control", "no-store")))
-    found: list[str] = []
-    async with origin.fetcher(replace(QUICK, wait=50, total=50)) as fetcher:
-
-        async def one(n: int) -> None:
-            try:
-                await fetcher.fetch(HTTP, RULES, MAX + n, f"key {n % 50}")
-                found.append("ok")
-            except ImageRefused as error:
-                found.append(error.cause)
-
-        await asyncio.gather(*(one(n) for n in range(1000)))
-    assert {word: found.count(word) for word in set(found)} == {"ok": 334, "blocked": 666}
-    assert {address for address, _ in origin.dialled} == {PUBLIC}
 
 
 async def test_the_socket_is_the_last_word(origin: Origin) -> None:

@@ -11,10 +11,9 @@ from proxy.domain.errors import ImageRefused
 from proxy.images.addresses import is_public
 from proxy.images.errors import REASONS
 from proxy.images.hosts import matches_host
-from proxy.images.urls import UrlRules, check_redirect, check_url
+from proxy.images.urls import UrlRules, check_redirect, check_url, is_inner
 
 RULES = UrlRules(frozenset({"http", "https"}), frozenset({80, 443}))
-STRICT = UrlRules(frozenset({"https"}), frozenset({443}))
 
 
 def reason(url: str, rules: UrlRules = RULES) -> str:
@@ -133,10 +132,46 @@ def test_default_port_is_checked() -> None:
     assert reason("http://pub.example/", UrlRules(frozenset({"http"}), frozenset({443}))) == "port"
 
 
-def test_scheme_message() -> None:
-    """The message names the scheme that was used and those that may be."""
-    with pytest.raises(ImageRefused, match=r"^http image URLs are not allowed; use https$"):
-        check_url("http://pub.example/?secret", STRICT)
+@pytest.mark.parametrize(
+    ("urls", "told"),
+    [
+        (("http://a.example/?x", "gopher://b.example/"), "allowed: data, https$"),
+        (("https://a.example:22/", "https://a.example:x/", "https://b.example:0/"), ": 80, 443$"),
+        (("https://10.0.0.1/", "https://[::1]/"), "is not a public address"),
+        (("https://localhost/", "https://db.internal/"), "is a local name"),
+        (("https://%61/", "https://", "https://a..example/", "https://[x/"), "is not a host name"),
+        (("https://pub.example/" + "a" * 8173, "https://pub.example/" + "b" * 9000), "most 8192 "),
+    ],
+)
+def test_messages(urls: tuple[str, ...], told: str) -> None:
+    """A message tells the rule and nothing of the URL: it is one and the same for a reason."""
+    rules = UrlRules(frozenset({"https", "data"}), frozenset({80, 443}))
+    messages = set()
+    for url in urls:
+        with pytest.raises(ImageRefused, match=told) as refused:
+            check_url(url, rules)
+        messages.add((refused.value.reason, refused.value.message))
+    assert len(messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "inner"),
+    [
+        ("http://vllm:8000/v1", True),
+        ("http://vllm.internal.:8000/v1", True),
+        ("http://localhost./v1", True),
+        ("http://10.0.0.7/v1", True),
+        ("http://127.1/v1", True),
+        ("http://0x7f.1/v1", True),
+        ("http://[fd00::1]/v1", True),
+        ("https://api.example.com./v1", False),
+        ("https://8.8.8.8/v1", False),
+        ("https://[2606:4700::1111]/v1", False),
+    ],
+)
+def test_is_inner(url: str, inner: bool) -> None:
+    """A URL is inner where its text says so, or says something that parsers read differently."""
+    assert is_inner(url) is inner
 
 
 HOSTS = UrlRules(
@@ -217,6 +252,7 @@ def test_redirect(location: str, expected: str) -> None:
         ("\t//127.0.0.1/", "characters"),
         ("data:image/png;base64,AAAA", "scheme"),
         ("//[::1/", "redirect"),
+        ("//[::1]@", "redirect"),
     ],
 )
 def test_redirect_refused(location: str, expected: str) -> None:
