@@ -15,6 +15,7 @@ from aiohttp import web
 from proxy import __version__, logs
 from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher, public_app
 from proxy.config import Config
+from proxy.memory import keep_apart
 from proxy.store.opening import StoreAccess
 from proxy.web.door import Door
 from proxy.web.server import Runner
@@ -108,6 +109,7 @@ async def until_stopped(
 async def serve(config: Config, access: StoreAccess) -> None:
     """Serve until a signal comes, then finish what is under way."""
     log = logs.get()
+    keep_apart()
     async with listening(config, access.url, access.peppers, log=log) as gate:
         log.info(
             "serving",

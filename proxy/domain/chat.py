@@ -1,34 +1,36 @@
 """A chat request: read and validated once, carried on as a frozen value.
 
 The client's own bytes are kept per field, so that what nobody changed goes upstream
-exactly as it came.
+exactly as it came. They are of many megabytes where images are in them: what is large is looked
+at where it lies, and never copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from proxy.domain import parameters as rule
 from proxy.domain.errors import BadRequest
-from proxy.domain.jsonbody import read_object
+from proxy.domain.jsonbody import MOST_HEAD, DataUri, object_steps
+from proxy.domain.steps import Steps
 from proxy.domain.vocabulary import CACHE_KEYS, IMAGE_KEYS, PARTS, THOUGHTS
 
 #: Messages, parts and calls together: no honest request comes near, and each costs a check.
 MOST_PARTS: Final = 10_000
 
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+#: Where images are.
+_URLS: Final = ("messages", ..., "content", ..., "image_url", "url")
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
     """One image of a request.
 
+    `url` is its link, or all of a data: URI up to the comma; `data` is then what follows it.
     Sides in pixels, `format` and `size` in bytes are known where the whole image is at hand,
     and 0 or "" otherwise.
     """
@@ -41,6 +43,7 @@ class ImagePart:
     height: int = 0
     format: str = ""
     size: int = 0
+    data: bytes | memoryview | None = field(default=None, repr=False)
 
     @property
     def path(self) -> str:
@@ -55,15 +58,17 @@ class ImagePart:
 class ChatRequest:
     """A valid request.
 
-    `fields` are the client's bytes by name, `messages` the same messages decoded, `cap`
-    the output tokens asked for (None: not said) and, once capped, the bound that the
-    upstream is held to; `n` choices multiply it. `thinks`: it has the model think first.
+    `fields` are the client's bytes by name, `messages` the same messages decoded but for the
+    `data` of images, `images` as they are to be sent. `size` in bytes is that of all but this
+    data. `cap` are the output tokens asked for (None: not said) and, once capped, the bound that
+    the upstream is held to; `n` choices multiply it. `thinks`: it has the model think first.
     """
 
     model: str
     fields: Mapping[str, msgspec.Raw] = field(repr=False)
     messages: list[dict[str, Any]] = field(repr=False)
     images: tuple[ImagePart, ...] = field(repr=False)
+    size: int
     stream: bool
     include_usage: bool
     cap: int | None
@@ -71,12 +76,12 @@ class ChatRequest:
     thinks: bool
 
 
-def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatRequest:
+def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> Steps[ChatRequest]:
     """Read and validate a request body.
 
     `allowed` are the plan's `allow_parameters`. Raises BadRequest naming the field.
     """
-    raw, fields = read_object(body)
+    raw, fields = yield from object_steps(body, _URLS)
     rule.check_spelling(fields, allowed=allowed)
     model = _model(fields)
     rule.refuse_parameters(fields, allowed)
@@ -91,6 +96,7 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatReques
         fields=raw,
         messages=messages,
         images=images,
+        size=len(body) - sum(len(image.data or b"") for image in images),
         stream=stream,
         include_usage=include_usage,
         cap=_cap(fields),
@@ -99,22 +105,15 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> ChatReques
     )
 
 
-def with_images(request: ChatRequest, images: tuple[ImagePart, ...]) -> ChatRequest:
-    """The request with its image parts as `images` has them; all else stays the client's bytes."""
-    changed = [
-        new
-        for old, new in zip(request.images, images, strict=True)
-        if not _says(request.messages, new)
-    ]
-    if not changed:
-        return replace(request, images=images)
-    messages = list(request.messages)
-    raw = _LIST.decode(request.fields["messages"])
-    for number, group in groupby(changed, key=lambda image: image.message):
-        raw[number] = _with_images(raw[number], group)
-        messages[number] = msgspec.json.decode(raw[number])
-    fields = {**request.fields, "messages": _raw(raw)}
-    return replace(request, images=images, messages=messages, fields=fields)
+def split_data(url: str) -> tuple[str, memoryview | None]:
+    """A data: URI up to its comma, and what follows; any other URL as it is."""
+    if isinstance(url, DataUri):
+        return str(url), url.data
+    comma = url.find(",", 0, MOST_HEAD)
+    if comma < 0 or url[:5].lower() != "data:":
+        return url, None
+    head = url[: comma + 1]
+    return head, memoryview(url.encode())[len(head.encode()) :]
 
 
 def _model(fields: Mapping[str, Any]) -> str:
@@ -219,7 +218,9 @@ def _images(
             kind = _part_type(part, path, allowed)
             if kind == "image_url":
                 url, own = _image_url(part, f"{path}.image_url", allowed)
-                images.append(ImagePart(number, index, url, own or detail))
+                url, data = split_data(url)
+                part["image_url"]["url"] = url
+                images.append(ImagePart(number, index, url, own or detail, data=data))
     return tuple(images)
 
 
@@ -269,24 +270,3 @@ def _image_url(
     if not isinstance(url, str):
         raise rule.wrong_type(f"{path}.url", "a string", url)
     return url, rule.choice(image.get("detail"), f"{path}.detail", rule.PART_DETAILS)
-
-
-def _says(messages: list[dict[str, Any]], image: ImagePart) -> bool:
-    said = messages[image.message]["content"][image.part]["image_url"]
-    return bool(said["url"] == image.url and said.get("detail") == image.detail)
-
-
-def _with_images(raw: msgspec.Raw, images: Iterable[ImagePart]) -> msgspec.Raw:
-    message = _OBJECT.decode(raw)
-    parts = _LIST.decode(message["content"])
-    for image in images:
-        part = _OBJECT.decode(parts[image.part])
-        inner = {**_OBJECT.decode(part["image_url"]), "url": _raw(image.url)}
-        if image.detail is not None:
-            inner["detail"] = _raw(image.detail)
-        parts[image.part] = _raw({**part, "image_url": inner})
-    return _raw({**message, "content": parts})
-
-
-def _raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from proxy.domain.chat import ChatRequest, ImagePart, with_images
+from proxy.domain.chat import ChatRequest, ImagePart
 from proxy.domain.errors import ImageRefused
-from proxy.images.policy import MODES, ImagePolicy, cap_detail, check_count, check_info, judge_data
+from proxy.domain.steps import Steps
+from proxy.images.datauri import encode_base64
+from proxy.images.kinds import limits_of
+from proxy.images.policy import (
+    MODES,
+    ImageLimits,
+    ImagePolicy,
+    cap_detail,
+    check_count,
+    check_info,
+    judge_data,
+    narrowest,
+)
 from proxy.images.rewrite import rewrite
 from proxy.images.sniff import ImageInfo
 from proxy.images.urls import UrlRules, check_url
 from proxy.images.visit import Fetched
+from proxy.turns import in_turns
 
 #: Told of every image: verdict (allowed, refused), reason, and format and bytes where known.
 ImageObserver = Callable[[str, str, str, int], None]
 
-#: Why an image is unreachable that no policy lets a provider try for itself.
-_NEVER: Final = ("blocked", "redirect")
+#: Why an image is unreachable that no policy lets a provider try for itself. An unknown name is
+#: answered as one that leads inside: else it could be told which names there are inside.
+_NEVER: Final = ("blocked", "redirect", "unknown_host")
+
+#: Characters of an image from which on it waits until few others are in memory decoded.
+_LARGE: Final = 1 << 20
+_LARGE_AT_ONCE: Final = 4
 
 _Work = Coroutine[Any, Any, ImagePart]
-
-#: A data: URI of more characters is judged in a thread.
-_LONG: Final = 256 << 10
 
 
 class Source(Protocol):
@@ -46,33 +60,43 @@ class ImageGuard:
     def __init__(self, observe: ImageObserver, source: Source) -> None:
         self._observe = observe
         self._source = source
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def admit(
-        self, request: ChatRequest, policies: Sequence[ImagePolicy], *, key: str, inline: bool
+        self,
+        request: ChatRequest,
+        policies: Sequence[ImagePolicy],
+        *,
+        key: str,
+        inline: bool,
+        kinds: Collection[str] = (),
     ) -> ChatRequest:
         """The request with its images as they may be sent, on behalf of a key. `inline`: the
-        provider is to fetch nothing.
+        provider is to fetch nothing; `kinds` of provider it may go to, each with limits of its own.
 
         Raises ImageRefused naming every part at fault; nothing is sent of a request with one
         bad image.
         """
         if not request.images:
             return request
+        count = len(request.images)
+        limits = narrowest([*policies, *(limits_of(kind, count) for kind in kinds)])
         try:
-            for policy in policies:
-                check_count(len(request.images), policy)
+            check_count(count, limits)
         except ImageRefused as error:
             raise self._refused([("messages", error)]) from None
         mode = max((policy.mode for policy in policies), key=MODES.index)
         inline = inline or mode == "inline"
         # What costs a look at the text goes before what costs a way over the network.
-        judged = await self._all(request.images, lambda part: _judged(part, policies, inline))
+        judged = await self._all(
+            request.images, lambda part: self._judged(part, policies, limits, inline)
+        )
         look = self._inlined if inline else self._inspected
         if inline or mode == "inspect":
-            judged = await self._all(judged, lambda part: look(part, policies, key))
+            judged = await self._all(judged, lambda part: look(part, policies, limits, key))
         for part in judged:
             self._observe("allowed", "", part.format, part.size)
-        return with_images(request, tuple(judged))
+        return replace(request, images=tuple(judged))
 
     async def _all(
         self, parts: Sequence[ImagePart], work: Callable[[ImagePart], _Work]
@@ -92,8 +116,16 @@ class ImageGuard:
             found.append(result)
         return found
 
+    async def _judged(
+        self, part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, inline: bool
+    ) -> ImagePart:
+        if len(part.data or b"") <= _LARGE:
+            return await in_turns(judge(part, policies, limits, inline))
+        async with self._large:
+            return await in_turns(judge(part, policies, limits, inline))
+
     async def _inspected(
-        self, part: ImagePart, policies: Sequence[ImagePolicy], key: str
+        self, part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, key: str
     ) -> ImagePart:
         """A linked image by its first bytes. The provider may be shown another: its size is
         held against the policies, and not what is reserved.
@@ -101,28 +133,26 @@ class ImageGuard:
         if part.sized:
             return part
         try:
-            info = await self._source.peek(part.url, *_reach(policies), key)
+            info = await self._source.peek(part.url, _rules(policies), limits.max_bytes, key)
         except ImageRefused as error:
             if error.reason != "unreachable" or error.cause in _NEVER or _strict(policies):
                 raise
             return part
-        for policy in policies:
-            check_info(info, policy)
+        check_info(info, limits)
         return replace(part, format=info.format)
 
     async def _inlined(
-        self, part: ImagePart, policies: Sequence[ImagePolicy], key: str
+        self, part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, key: str
     ) -> ImagePart:
         """A linked image as the data: URI that is sent in its place."""
         if part.sized:
             return part
-        image = await self._source.fetch(part.url, *_reach(policies), key)
-        for policy in policies:
-            check_info(image.info, policy)
-        text = base64.b64encode(image.data).decode()
+        image = await self._source.fetch(part.url, _rules(policies), limits.max_bytes, key)
+        check_info(image.info, limits)
         return replace(
             part,
-            url=f"data:image/{image.info.format};base64,{text}",
+            url=f"data:image/{image.info.format};base64,",
+            data=await in_turns(encode_base64(image.data)),
             width=image.info.width,
             height=image.info.height,
             format=image.info.format,
@@ -135,43 +165,43 @@ class ImageGuard:
             self._observe("refused", fault.reason, "", 0)
         first = faults[0][1]
         told = (f"Invalid image at '{path}': {fault.message}." for path, fault in faults)
-        return ImageRefused(first.reason, " ".join(told), param=faults[0][0], code=first.code)
+        refusal = ImageRefused(first.reason, " ".join(told), param=faults[0][0], code=first.code)
+        refusal.cause = first.cause
+        return refusal
 
 
-async def _judged(part: ImagePart, policies: Sequence[ImagePolicy], inline: bool) -> ImagePart:
-    if len(part.url) > _LONG:
-        return await asyncio.to_thread(judge, part, policies, inline)
-    return judge(part, policies, inline)
-
-
-def judge(part: ImagePart, policies: Sequence[ImagePolicy], inline: bool) -> ImagePart:
+def judge(
+    part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, inline: bool
+) -> Steps[ImagePart]:
     """One image by its text: rewritten, checked, its detail capped; sized where all of it is here.
 
-    Internal hosts are for images that are fetched and sent inline. Raises ImageRefused.
+    `limits` are those of the policies and of whom it is sent to. Internal hosts are for images
+    that are fetched and sent inline. Raises ImageRefused.
     """
+    data = False
     for policy in policies:
-        rules = policy.urls if inline else replace(policy.urls, internal=())
         url = rewrite(part.url, policy.rewrite)
-        detail = cap_detail(part.detail, policy)
-        if url[:5].lower() == "data:":
-            info = judge_data(url, policy)
-            part = replace(
-                part,
-                url=url,
-                detail=detail,
-                width=info.width,
-                height=info.height,
-                format=info.format,
-                size=(len(url) - url.find(",") - 1) // 4 * 3,
-            )
-        else:
-            part = replace(part, url=str(check_url(url, rules)), detail=detail)
-    return part
+        data = url[:5].lower() == "data:" and "data" in policy.urls.schemes
+        if not data:
+            rules = policy.urls if inline else replace(policy.urls, internal=())
+            url = str(check_url(url, rules))
+        part = replace(part, url=url, detail=cap_detail(part.detail, policy))
+    if not data:
+        return part
+    text = part.data or b""
+    info = yield from judge_data(part.url, text, limits)
+    return replace(
+        part,
+        width=info.width,
+        height=info.height,
+        format=info.format,
+        size=len(text) // 4 * 3,
+    )
 
 
 def _strict(policies: Sequence[ImagePolicy]) -> bool:
     return any(policy.on_unreachable == "reject" for policy in policies)
 
 
-def _reach(policies: Sequence[ImagePolicy]) -> tuple[tuple[UrlRules, ...], int]:
-    return tuple(policy.urls for policy in policies), min(policy.max_bytes for policy in policies)
+def _rules(policies: Sequence[ImagePolicy]) -> tuple[UrlRules, ...]:
+    return tuple(policy.urls for policy in policies)

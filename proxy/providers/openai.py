@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 
 from proxy.domain.chat import ChatRequest
+from proxy.domain.jsonbody import Pieces, write_object
 from proxy.domain.routing import Target
+from proxy.domain.sending import sent_messages
+from proxy.domain.steps import Steps
 
 PATH = "/chat/completions"
 
-_encode = msgspec.json.encode
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
@@ -21,21 +23,23 @@ def headers(api_key: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def encode(request: ChatRequest, target: Target, output_param: str) -> bytes:
+def encode(request: ChatRequest, target: Target, output_param: str) -> Steps[Pieces]:
     """The request's body as the target is to get it.
 
-    Replaced: the model's name, the output cap under the name that the model accepts, and
-    `stream_options`, since usage is always asked for. `detail` is the reference's own and
-    was pushed down into the images. Every other field is the client's bytes.
+    Replaced: the images that are to go up otherwise, the model's name, the output cap under the
+    name that the model accepts, and `stream_options`, since usage is always asked for. `detail`
+    is the reference's own and was pushed down into the images. Every other field is the client's
+    bytes.
     """
     fields: dict[str, Any] = dict(request.fields)
     for name in ("detail", "max_tokens", "max_completion_tokens"):
         fields.pop(name, None)
+    fields["messages"] = yield from sent_messages(request)
     fields["model"] = target.model
     fields[output_param] = request.cap
     if request.stream:
         fields["stream_options"] = {**_options(request.fields), "include_usage": True}
-    return _encode(fields)
+    return write_object(fields)
 
 
 def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -38,18 +38,25 @@ class Provider:
 class Outgoing:
     """A request, ready to be sent. `secret` is the provider's key within its headers.
 
-    `body` may be of many megabytes, and is let go by whoever no longer needs it.
+    `body`, in pieces, may be of many megabytes, and is let go by whoever no longer needs it.
     """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    body: Sequence[bytes | memoryview] = field(repr=False)
     timeouts: Timeouts
     secret: str | None = field(default=None, repr=False)
 
 
-class Call(Protocol):
-    """A request whose answer's head has come."""
+class Endable(Protocol):
+    """What waits for an upstream."""
+
+    def abort(self, reason: GatewayError) -> None:
+        """Wait no longer: what waits on this raises `reason`."""
+
+
+class Call(Endable, Protocol):
+    """A request whose answer's head has come; `abort` closes its connection."""
 
     @property
     def status(self) -> int: ...
@@ -70,9 +77,6 @@ class Call(Protocol):
         """Read no more until `resume`: what has been read is still delivered."""
 
     def resume(self) -> None: ...
-
-    def abort(self, reason: GatewayError) -> None:
-        """Close the connection; what waits on this call raises `reason`."""
 
 
 class Transport(Protocol):

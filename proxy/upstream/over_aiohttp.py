@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -21,25 +21,48 @@ _OWN_HEADERS: Final = {
     "user-agent": "visiongate",
 }
 
+#: Bytes of a body that are written at a time, and then the loop is for others.
+_PART: Final = 64 << 10
+
 #: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
 #: what aiohttp's reader raises where the connection is closed and nobody told it why.
 _FAULTS: Final = (aiohttp.ClientError, OSError, RuntimeError)
 
 
-class _Body(aiohttp.BytesPayload):
+class _Body(aiohttp.Payload):
     """A body that knows when it is written: once there is a connection for it."""
 
-    def __init__(self, value: bytes, sent: Callable[[], None]) -> None:
-        super().__init__(value)
+    def __init__(self, pieces: Sequence[bytes | memoryview], sent: Callable[[], None]) -> None:
+        super().__init__(pieces)
+        self._size = sum(map(len, pieces))
+        self._pieces = pieces
         self._sent = sent
         self.sent = False
 
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
+    async def write(self, writer: AbstractStreamWriter) -> None:
         self.sent = True
         self._sent()
-        await super().write_with_length(writer, content_length)
+        for number, part in enumerate(_parts(self._pieces)):
+            if number:
+                await asyncio.sleep(0)  # a socket that takes it all gives nobody else a turn
+            await writer.write(part)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise NotImplementedError
+
+
+def _parts(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """What is written at a time: what is small together, what is large in parts."""
+    batch, size = [], 0
+    for piece in pieces:
+        for start in range(0, len(piece), _PART):
+            part = memoryview(piece)[start : start + _PART]
+            batch.append(part)
+            size += len(part)
+            if size >= _PART:
+                yield b"".join(batch)
+                batch, size = [], 0
+    yield b"".join(batch)
 
 
 class AiohttpTransport:

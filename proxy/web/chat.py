@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy.access import Access
 from proxy.domain.chat import ChatRequest, parse_chat
-from proxy.domain.errors import BadRequest
+from proxy.domain.errors import BadRequest, ImageRefused
 from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import limit_headers
@@ -19,6 +19,7 @@ from proxy.domain.routing import Model, Target, choose_target, find_model
 from proxy.domain.usage import Estimate, most_believed
 from proxy.providers import openai
 from proxy.store.ledger import Lease
+from proxy.turns import in_turns
 from proxy.upstream.call import Outgoing, Provider
 from proxy.web.answer import REQUEST_ID
 from proxy.web.door import DOOR, Door
@@ -45,7 +46,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     trace.stage("authenticate")
     body = await read_body(http, door.max_body)
     trace.stage("read")
-    asked = parse_chat(body, key.allow_parameters)
+    asked = await in_turns(parse_chat(body, key.allow_parameters))
     model = find_model(door.models, asked.model, key.models)
     trace.model = model.name
     check_use(asked, model, key)
@@ -53,8 +54,9 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     capped = cap_output(asked, key.caps, model.max_output)
     trace.stage("validate")
     request = await door.images.admit(
-        capped, key.images, key=key.key.id, inline=model.inline_images
+        capped, key.images, key=key.key.id, inline=model.inline_images, kinds=model.kinds
     )
+    check_size(request, door.max_body)
     trace.stage("images")
     target = choose_target(model, door.draw())
     worst = await worst_case(request, model)
@@ -68,7 +70,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
         trace.reserved(lease, door.ledger.refused_by(lease))
         request = held_to(request, lease, trace)
-        outgoing = outgoing_call(http, door, request, model, target)
+        outgoing = await outgoing_call(http, door, request, model, target)
         headers = answer_headers(asked, request, model, lease)
         del body, asked, capped, request  # of many megabytes, and a stream may last for minutes
         return await relay(http, outgoing, headers, lease, stream=streamed)
@@ -85,10 +87,21 @@ def check_use(request: ChatRequest, model: Model, key: Access) -> None:
         raise BadRequest("With this key, 'stream' must be true.", param="stream")
 
 
+def check_size(request: ChatRequest, most: int) -> None:
+    """Raise ImageRefused for images, fetched to be sent inline, of more than a body may have."""
+    size = 4 * sum(-(-image.size // 3) for image in request.images)  # in base64
+    if size > most:
+        raise ImageRefused(
+            "too_large",
+            f"The images are sent inline, and come to {size / 2**20:.1f} MiB; "
+            f"{most / 2**20:g} MiB are allowed. Send fewer of them, or smaller ones.",
+            param="messages",
+        )
+
+
 async def worst_case(request: ChatRequest, model: Model) -> Estimate:
     """What the request can cost at the most, at the dearest target that may serve it."""
-    size = sum(len(memoryview(value)) for value in request.fields.values())
-    if size - sum(len(image.url) for image in request.images) > _LONG_TEXT:
+    if request.size > _LONG_TEXT:
         run = asyncio.get_running_loop().run_in_executor
         text = await run(_TOKENIZING, text_tokens, request, model.tokenizer)
     else:
@@ -105,7 +118,7 @@ def held_to(request: ChatRequest, lease: Lease, trace: Trace) -> ChatRequest:
     return replace(request, cap=cap)
 
 
-def outgoing_call(
+async def outgoing_call(
     http: web.Request, door: Door, request: ChatRequest, model: Model, target: Target
 ) -> Outgoing:
     """The provider's request: its own headers, and of the client's only those on the list."""
@@ -115,7 +128,7 @@ def outgoing_call(
     return Outgoing(
         url=provider.base_url + openai.PATH,
         headers={**passed, REQUEST_ID: http[TRACE].id, **openai.headers(secret)},
-        body=openai.encode(request, target, model.output_param),
+        body=await in_turns(openai.encode(request, target, model.output_param)),
         timeouts=provider.timeouts,
         secret=secret,
     )

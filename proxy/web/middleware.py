@@ -92,6 +92,8 @@ async def _answered(http: web.Request, handler: Handler, trace: Trace) -> web.St
         raise
     except Exception as caught:
         error = _as_ours(http, caught, trace)
+        # Else the two hold each other, and this frame all that the request brought.
+        error.__traceback__ = caught.__traceback__ = None
     trace.reason = error.reason
     if http.writer.output_size > 0:
         raise ConnectionError("a second answer would follow a part of the first")

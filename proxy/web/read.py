@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ipaddress
 import re
 import secrets
@@ -11,11 +12,13 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from proxy.domain.errors import BadRequest, PayloadTooLarge, Unauthorized, UnsupportedMedia
+from proxy.turns import turn
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _BODY_TIMEOUT: Final = 30.0  # seconds without a byte
+_LARGE: Final = 256 << 10  # bytes above which a body waits for its turns
 
 
 def bearer_token(http: web.Request) -> str:
@@ -51,18 +54,20 @@ async def read_body(
     if http.content_length is not None and http.content_length > limit:
         raise _too_large(limit)
     await _ask_for_body(http)
-    parts: list[bytes] = []
-    size = 0
     try:
-        while True:
-            async with asyncio.timeout(_BODY_TIMEOUT):
-                part = await http.content.readany()
-            if not part:
-                return b"".join(parts)
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
+        with io.BytesIO() as body:  # gives its bytes away without a copy
+            while True:
+                async with asyncio.timeout(_BODY_TIMEOUT):
+                    part = await http.content.readany()
+                if not part:
+                    return body.getvalue()
+                if body.tell() + len(part) > limit:
+                    raise _too_large(limit)
+                if body.tell() + len(part) <= _LARGE:
+                    body.write(part)
+                    continue
+                async with turn():  # new pages for it take half a second a gigabyte
+                    body.write(part)
     except TimeoutError:
         error = BadRequest("The request's body did not arrive in time.")
         error.status = 408

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.domain.chat import ChatRequest, parse_chat
 from proxy.domain.errors import BadRequest
+from proxy.domain.steps import finish
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -42,7 +43,8 @@ def raw(field: str) -> bytes:
 
 
 def parse(body: Any, allowed: frozenset[str] = NOTHING) -> ChatRequest:
-    return parse_chat(body if isinstance(body, bytes) else json.dumps(body).encode(), allowed)
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return finish(parse_chat(raw, allowed))
 
 
 def refused(body: Any, allowed: frozenset[str] = NOTHING) -> BadRequest:

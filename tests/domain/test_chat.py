@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.chat import MOST_PARTS, ImagePart, with_images
+from proxy.domain.chat import MOST_PARTS, ChatRequest, ImagePart
+from proxy.domain.sending import sent_messages
+from proxy.domain.steps import finish
 from proxy.domain.vocabulary import CARRIERS
 from tests.domain.bodies import IMAGE, TEXT, VISION, asks, hello, parse, refused
 
@@ -173,6 +175,11 @@ def test_images_are_found_in_order() -> None:
     assert second.path == "messages[2].content[0].image_url"
 
 
+def sent(request: ChatRequest) -> bytes:
+    """The messages as a provider gets them."""
+    return b"".join(finish(sent_messages(request)))
+
+
 @pytest.mark.parametrize("own", ["low", "high", "auto", "original"])
 def test_detail_is_pushed_down(own: str) -> None:
     """The detail at the top holds for the parts that have none of their own."""
@@ -180,7 +187,7 @@ def test_detail_is_pushed_down(own: str) -> None:
     null = {"type": "image_url", "image_url": {"url": "c", "detail": None}}
     request = parse(asks(IMAGE, other, null, detail="low"))
     assert [image.detail for image in request.images] == ["low", own, "low"]
-    after = json.loads(bytes(with_images(request, request.images).fields["messages"]))
+    after = json.loads(sent(request))
     details = [part["image_url"]["detail"] for part in after[0]["content"]]
     assert details == ["low", own, "low"]
 
@@ -189,9 +196,8 @@ def test_images_that_are_unchanged_cost_nothing() -> None:
     """A request whose images stay keeps the very bytes of its messages."""
     request = parse(VISION)
     sized = replace(request.images[0], width=10, height=20)
-    after = with_images(request, (sized,))
-    assert after.images == (sized,)
-    assert after.fields["messages"] is request.fields["messages"]
+    (piece,) = finish(sent_messages(replace(request, images=(sized,))))
+    assert memoryview(piece).obj is memoryview(request.fields["messages"]).obj
 
 
 def test_all_but_a_changed_image_stays_the_clients_bytes() -> None:
@@ -202,14 +208,14 @@ def test_all_but_a_changed_image_stays_the_clients_bytes() -> None:
     mine = f'{{"role": "user", "content": [{image}, {{"type": "text", "text": "\\u00e9"}}]}}'
     body = f'{{"model": "m", "messages": [{other}, {mine}], "x": {odd}}}'.encode()
     request = parse(body, frozenset(("x", "y")))
-    after = with_images(request, (replace(request.images[0], url="https://b.example/é"),))
-    changed = bytes(after.fields["messages"]).decode()
+    image = replace(request.images[0], url="https://b.example/é")
+    changed = sent(replace(request, images=(image,))).decode()
     assert changed.count(odd) == 3
     assert other in changed
     assert '{"type": "text", "text": "\\u00e9"}' in changed
     expected = json.loads(body)["messages"]
     expected[1]["content"][0]["image_url"]["url"] = "https://b.example/é"
-    assert json.loads(changed) == after.messages == expected
+    assert json.loads(changed) == expected
 
 
 def test_several_images_of_several_messages_are_changed() -> None:
@@ -220,16 +226,16 @@ def test_several_images_of_several_messages_are_changed() -> None:
     new = tuple(
         replace(image, url=f"https://{i}.example") for i, image in enumerate(request.images)
     )
-    after = with_images(request, new)
+    after = json.loads(sent(replace(request, images=new)))
     urls = [
         part["image_url"]["url"]
-        for message in after.messages
+        for message in after
         for part in message["content"]
         if isinstance(part, dict) and part["type"] == "image_url"
     ]
     assert urls == [f"https://{i}.example" for i in range(4)]
     assert request.messages == messages
-    assert parse(json.dumps({**hello(), "messages": after.messages}).encode()).images == new
+    assert parse(json.dumps({**hello(), "messages": after}).encode()).images == new
 
 
 def test_the_reference_example_is_read() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.domain.chat import with_images
 from proxy.domain.errors import GatewayError
 from proxy.domain.estimate import cap_output, text_tokens
 from proxy.domain.routing import Target
+from proxy.domain.steps import finish
 from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE
 from proxy.providers.openai import encode
@@ -63,7 +63,7 @@ def served(body: dict[str, Any]) -> dict[str, Any] | GatewayError:
     try:
         capped = cap_output(parse(body), (), 4096)
         assert text_tokens(capped, tokenizer_for("another")) > 0
-        sent = encode(with_images(capped, capped.images), TARGET, "max_tokens")
+        sent = b"".join(finish(encode(capped, TARGET, "max_tokens")))
     except GatewayError as error:
         return error
     decoded: dict[str, Any] = json.loads(sent)
@@ -102,7 +102,7 @@ def test_unknown_fields_reach_the_provider_exactly(fields: dict[str, Any], escap
     """What nobody here knows is sent on with every integer and character as it came."""
     body = json.dumps({**VISION, **fields}, ensure_ascii=escaped, indent=1)
     request = cap_output(parse(body.encode()), (), 4096)
-    sent = encode(request, TARGET, "max_tokens")
+    sent = b"".join(finish(encode(request, TARGET, "max_tokens")))
     decoded = json.loads(sent)
     wanted = {"model": TARGET.model, "stream_options": {"include_usage": True}}
     assert decoded == {**VISION, **fields, **wanted}
@@ -114,5 +114,5 @@ def test_unknown_fields_reach_the_provider_exactly(fields: dict[str, Any], escap
 def test_integers_and_text_are_sent_verbatim(number: int, text: str) -> None:
     """Integers beyond 64 bits and any text keep their very bytes."""
     field = f'"u": [ {number} , {json.dumps(text, ensure_ascii=False)}]'
-    sent = encode(cap_output(parse(raw(field)), (), 10), TARGET, "max_tokens")
+    sent = b"".join(finish(encode(cap_output(parse(raw(field)), (), 10), TARGET, "max_tokens")))
     assert field.partition(": ")[2].encode() in sent

@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.domain.chat import split_data
 from proxy.domain.errors import ImageRefused
-from proxy.images.datauri import DataImage, parse_data_uri
+from proxy.domain.steps import STEP, finish
+from proxy.images.datauri import DataImage, encode_base64
+from proxy.images.datauri import parse_data_uri as parsing
+
+
+def parse_data_uri(uri: str, max_bytes: int) -> DataImage:
+    head, data = split_data(uri)
+    return finish(parsing(head, data or b"", max_bytes))
 
 
 def reason(uri: str, max_bytes: int = 100) -> str:
@@ -47,6 +55,8 @@ def test_parameters() -> None:
         ("data:image/png;base64,AAA", "base64"),
         ("data:image/png;base64,AA==AAAA", "base64"),
         ("data:image/png;base64,A===", "base64"),
+        ("data:image/png;base64,AAB=", "base64"),
+        ("data:image/png;base64,AB==", "base64"),
         ("data:image/png;base64,====", "base64"),
         ("data:image/png;base64,AA\nAA==", "base64"),
         ("data:image/png;base64, AAA", "base64"),
@@ -73,3 +83,35 @@ def test_size(size: int) -> None:
 def test_size_before_content() -> None:
     """Too much is refused by its length alone: what it holds is not looked at."""
     assert reason("data:image/png;base64," + "*" * 1000) == "too_large"
+
+
+def long_text(size: int = 3 * STEP) -> bytes:
+    """The base64 of so many bytes: several steps of it."""
+    return base64.b64encode(bytes(range(256)) * (size // 256))
+
+
+def test_a_long_image_is_decoded_in_steps() -> None:
+    """However many steps it takes, what comes out is what went in; a view is as good."""
+    text = long_text()
+    steps = parsing("data:image/png;base64,", memoryview(text), len(text))
+    assert sum(1 for _ in steps) == len(text) // STEP - (len(text) % STEP == 0)
+    image = finish(parsing("data:image/png;base64,", memoryview(text), len(text)))
+    assert image.data == base64.b64decode(text)
+    assert finish(encode_base64(image.data)) == text
+
+
+@pytest.mark.parametrize("at", [STEP - 4, STEP, 2 * STEP - 4, 3 * STEP - 4])
+@pytest.mark.parametrize("odd", [b"AAA=", b"AA==", b"A===", b"====", b"AA\nA", b"AA-_"])
+def test_steps_hide_nothing(at: int, odd: bytes) -> None:
+    """What is not strict base64 is refused wherever a step ends."""
+    text = long_text()
+    text = text[:at] + odd + text[at + 4 :]
+    with pytest.raises(ImageRefused) as refused:
+        finish(parsing("data:image/png;base64,", text, len(text)))
+    assert refused.value.reason == "base64"
+
+
+@given(st.binary(max_size=200))
+def test_encoding(data: bytes) -> None:
+    """What is sent inline is the standard base64."""
+    assert finish(encode_base64(data)) == base64.b64encode(data)

@@ -36,7 +36,7 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
 
 
 def outgoing(up: ScriptedUpstream, timeouts: Timeouts = PATIENT, **headers: str) -> Outgoing:
-    return Outgoing(f"{up.url}/chat/completions", headers, b'{"a":1}', timeouts)
+    return Outgoing(f"{up.url}/chat/completions", headers, [b'{"a":1}'], timeouts)
 
 
 def ignore() -> None:
@@ -139,7 +139,7 @@ async def test_a_name_that_is_not_found_in_time(
     assert isinstance(connector, aiohttp.TCPConnector)
     monkeypatch.setattr(connector._resolver, "resolve", resolve)
     sent: list[bool] = []
-    asked = Outgoing("http://nobody.example/", {}, b"{}", timeouts)
+    asked = Outgoing("http://nobody.example/", {}, [b"{}"], timeouts)
     with pytest.raises(UpstreamFailed) as caught:
         async with transport.open(asked, lambda: sent.append(True)):
             pass

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from proxy.images.fetch import FetchObserver
 from tests.gateway import HELLO, Gateway, open_gateway
 from tests.images.origin import PNG, Origin, hang, moved, reply
 from tests.images.samples import SAMPLES
-from tests.scripted import ScriptedUpstream, chat_stream
+from tests.scripted import Recorded, ScriptedUpstream, chat_stream, error_json
 from tests.web.refusals import refused
 
 USAGE = {"prompt_tokens": 300, "completion_tokens": 3, "total_tokens": 303}
@@ -37,13 +36,10 @@ async def origin() -> AsyncIterator[Origin]:
 async def gate_with(
     store_url: str, upstream: ScriptedUpstream, origin: Origin, **images: Any
 ) -> AsyncIterator[Gateway]:
-    def open_fetcher(observe: FetchObserver) -> Any:
-        return origin.fetcher(observe=observe)
-
     upstream.script(chat_stream(["A cat."], USAGE))
     block = {**IMAGES, **images}
     async with open_gateway(
-        store_url, upstream.url, open_fetcher=open_fetcher, images=block
+        store_url, upstream.url, open_fetcher=origin.open_fetcher, images=block
     ) as gate:
         yield gate
 
@@ -153,24 +149,37 @@ async def test_inline(store_url: str, upstream: ScriptedUpstream, origin: Origin
     assert left[0] == left[1]
 
 
+def no_links(request: Recorded) -> Any:
+    """The answer of a provider that takes an image as data alone."""
+    if b"http" in request.body:
+        return error_json(400, "Links are not supported.")
+    return chat_stream(["A cat."], USAGE)
+
+
+@pytest.mark.parametrize("mode", ["url", "inspect", "inline"])
+@pytest.mark.parametrize("image_urls", ["inline", None])
 async def test_an_inner_provider_fetches_nothing(
-    store_url: str, upstream: ScriptedUpstream, origin: Origin
+    store_url: str,
+    upstream: ScriptedUpstream,
+    origin: Origin,
+    mode: str,
+    image_urls: str | None,
 ) -> None:
-    """A provider whose address is not public gets images inline, whatever the mode."""
-
-    def open_fetcher(observe: FetchObserver) -> Any:
-        return origin.fetcher(observe=observe)
-
-    upstream.script(chat_stream(["A cat."], USAGE))
+    """A provider that takes no links, or whose address is not public, gets every image inline,
+    whatever the mode; what is fetched, the gateway fetches, and once.
+    """
+    upstream.script(no_links)
     async with open_gateway(
         store_url,
         upstream.url,
-        open_fetcher=open_fetcher,
-        images={**IMAGES, "mode": "url"},
-        providers={"openai": {"image_urls": None}},
+        open_fetcher=origin.open_fetcher,
+        images={**IMAGES, "mode": mode},
+        providers={"openai": {"image_urls": image_urls}},
     ) as gate:
-        await served(gate, asking(LINK))
-        assert sent_up(upstream) == [DATA]
+        await served(gate, asking(LINK, DATA, LINK, detail="low"))
+        assert sent_up(upstream) == [DATA, DATA, DATA]
+        assert origin.paths == ["/cat.png"]
+        assert (await gate.metrics())["visiongate_image_fetch_seconds_count"] == 1
 
 
 @pytest.mark.parametrize(("mode", "status"), [("inline", 200), ("inspect", 400), ("url", 400)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -48,3 +49,25 @@ async def test_a_body_is_not_held_for_its_answer(
         assert held() - before < SIZE // 10
         over.set()
         await answer.read()
+
+
+@pytest.mark.usefixtures("traced")
+async def test_a_refused_body_is_let_go(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    """Of a request that is refused nothing waits for the garbage collector."""
+    key = await gateway.key()
+    picture = "data:image/png;base64," + "A" * SIZE  # is none
+    parts = [{"type": "image_url", "image_url": {"url": picture}}]
+    refused = json.dumps({**HELLO, "messages": [{"role": "user", "content": parts}]}).encode()
+    gc.disable()
+    try:
+        for body, status in ((refused, 400), (b'{"messages": "' + b"x" * SIZE + b'"}', 400)):
+            async with gateway.post(key, body) as answer:
+                assert answer.status == status
+            before = held()
+            for _ in range(3):
+                async with gateway.post(key, body) as answer:
+                    await answer.read()
+            assert held() - before < SIZE // 10
+    finally:
+        gc.enable()
+    assert not upstream.requests
