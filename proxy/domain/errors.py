@@ -43,6 +43,7 @@ class GatewayError(Exception):
     code: str | None = None
     reason = "internal"
     cause = ""  # for the log: what lies behind it, never in words of others
+    billed = True  # an upstream that was asked may have done the work all the same, and bill it
 
     def __init__(
         self,
@@ -152,6 +153,7 @@ class UpstreamRefused(GatewayError):
     """The upstream said no to this request; its envelope passes as it came."""
 
     reason = "upstream_refused"
+    billed = False
 
     def __init__(
         self, status: int, body: bytes, *, headers: Mapping[str, str] | None = None
@@ -162,8 +164,6 @@ class UpstreamRefused(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """`billed`: the upstream may have done the work all the same, and bill it."""
-
     status = 502
     reason = "upstream_failed"
     billed = False

@@ -100,7 +100,8 @@ class StreamMeter:
             return False
         self._phase, self.complete = Phase.STREAMING, True
         if self._usage is None or not self._usage.output:
-            self._delivered += self._tokenizer.guess([text for _, text in self._texts.of(answer)])
+            texts = [_joined([text]) for _, text in self._texts.of(answer)]
+            self._delivered += self._tokenizer.guess(texts)
             if not self._delivered and self._usage is None:
                 self.unseen()
         return True

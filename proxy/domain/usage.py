@@ -140,7 +140,7 @@ class Charge:
 
 
 class Phase(Enum):
-    """How far a request came; what it is charged depends on nothing else it says itself."""
+    """How far a request came."""
 
     NOT_CALLED = "not_called"  # the upstream was never asked
     REFUSED = "refused"  # the upstream answered with an error: tokens are refunded

@@ -128,6 +128,10 @@ def _on(value: Any) -> bool:
     return bool(value)
 
 
+def _given(value: Any) -> bool:
+    return value is not None
+
+
 def _of_template(value: Any) -> bool:
     named = value.items() if isinstance(value, dict) else ()
     return any(_on(v) for k, v in named if "think" in k.casefold() or "reason" in k.casefold())
@@ -139,7 +143,10 @@ THINKING: Final[Mapping[str, _Test]] = {
     **dict.fromkeys(("thinking", "think", "enable_thinking", "thinking_mode"), _on),
     **dict.fromkeys(("thinking_budget", "thinking_config", "thinking_token_budget"), _on),
     **dict.fromkeys(("reasoning", "reasoning_effort", "reasoning_budget"), _on),
-    "include_reasoning": _on,
+    # Who says how thoughts are to be shown has a model that has them, and may have them hidden.
+    # Source: https://console.groq.com/docs/reasoning
+    **dict.fromkeys(("include_reasoning", "reasoning_format"), _given),
+    **dict.fromkeys(("separate_reasoning", "stream_reasoning"), _given),
     "chat_template_kwargs": _of_template,
 }
 

@@ -18,7 +18,7 @@ from proxy.store.directory import Directory
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Ledger
 from proxy.store.presence import Heartbeat
-from proxy.upstream.call import Call, Provider, Transport
+from proxy.upstream.call import Endable, Provider, Transport
 from proxy.web.background import Background
 
 
@@ -33,8 +33,7 @@ class Door:
 
     `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing.
     `warnings` are of the store; `grace`: some requests can be served while it is away. `calls`
-    are those under way, `waiting` what bounds those whose head has not come; once `ended` is set,
-    no more are begun.
+    are those under way, also where no head has come; once `ended` is set, no more are begun.
     """
 
     models: Mapping[str, Model]
@@ -54,8 +53,7 @@ class Door:
     patience: float
     grace: bool
     warnings: Sequence[str]
-    calls: set[Call] = field(default_factory=set)
-    waiting: set[asyncio.Timeout] = field(default_factory=set)
+    calls: set[Endable] = field(default_factory=set)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end_calls(self) -> None:
@@ -63,8 +61,6 @@ class Door:
         self.ended.set()
         for call in tuple(self.calls):
             call.abort(stopping())
-        for waiting in tuple(self.waiting):
-            waiting.reschedule(0)
 
 
 DOOR = web.AppKey("door", Door)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from aiohttp import web
 
-from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamRefused
+from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
 from proxy.store.ledger import Lease
-from proxy.upstream.call import Call, Outgoing
+from proxy.upstream.call import Call, Endable, Outgoing
 from proxy.web.answer import SOURCE, error_event, raw_json
 from proxy.web.door import DOOR, Door, stopping
 from proxy.web.outlet import Outlet
@@ -30,6 +30,19 @@ class _SlowClient(GatewayError):
     """A client that reads nothing for too long; it will not read this either."""
 
     reason = "slow_client"
+
+
+class _Waiting:
+    """What stands for a call until its head has come."""
+
+    def __init__(self) -> None:
+        self.limit = asyncio.timeout(None)
+        self.reason: GatewayError = stopping()
+
+    def abort(self, reason: GatewayError) -> None:
+        if not self.limit.expired():
+            self.reason = reason
+            self.limit.reschedule(0)
 
 
 async def relay(
@@ -101,8 +114,7 @@ async def _deliver(
         # An event without an end is no use to a client, and would swallow the error's.
         failure = UpstreamFailed("The upstream broke off its answer. What came is not complete.")
     if failure is not None:
-        trace.ended = failure.reason
-        _refund(lease, failure)
+        _account(lease, trace, failure)
         outlet.break_off(b"" if told else error_event(failure))
         return
     if rest:
@@ -141,7 +153,7 @@ async def _pump(
         pass_on(first)
         await call.deliver(sink)
     except EventTooLarge:
-        return UpstreamFailed("An event of the upstream is too large.")
+        return AnswerTooLarge("An event of the upstream is too large.")
     except GatewayError as error:
         return None if meter.complete else error  # after the end mark nothing is missed
     return None
@@ -172,7 +184,7 @@ async def _relay_whole(
             body = await call.read(_LARGEST_ANSWER)
             if not lease.meter.whole(body):
                 raise failure_in(_redacted(body, outgoing))
-    except (GatewayError, asyncio.CancelledError):
+    except BaseException:  # whatever it is that keeps the answer from its client
         lease.meter.unseen()  # of no matter where it was refunded
         raise
     trace.ended = "complete"
@@ -181,32 +193,37 @@ async def _relay_whole(
 
 @asynccontextmanager
 async def _open(door: Door, outgoing: Outgoing, lease: Lease, trace: Trace) -> AsyncIterator[Call]:
-    """A call that the ledger, and the worker when it stops, can end; a failure is accounted for."""
+    """A call that can be ended from its beginning; a failure is accounted for."""
     opening = door.upstream.open(outgoing, lease.meter.called)
     try:
         if door.ended.is_set():
             raise stopping()
         async with AsyncExitStack() as stack:
-            call = await _head(door, stack.enter_async_context(opening))
-            outgoing.body = b""
-            lease.lost = call.abort
-            door.calls.add(call)
-            try:
+            call = await _head(door, lease, stack.enter_async_context(opening))
+            outgoing.body = ()
+            with _endable(door, lease, call):
                 yield call
-            finally:
-                door.calls.discard(call)
     except GatewayError as error:
-        trace.ended = error.reason
-        _refund(lease, error)
+        _account(lease, trace, error)
         raise
 
 
-def _refund(lease: Lease, error: GatewayError) -> None:
-    """Refunded is what the upstream does not bill: not what it may have done too late, or for us
-    to break off.
-    """
-    unbilled = isinstance(error, UpstreamFailed) and not error.billed
-    if unbilled or isinstance(error, UpstreamRefused):
+@contextmanager
+def _endable(door: Door, lease: Lease, work: Endable) -> Iterator[None]:
+    """For the length of the block the ledger, and the worker when it stops, can end the work."""
+    lease.lost = work.abort
+    door.calls.add(work)
+    try:
+        yield
+    finally:
+        lease.lost = None
+        door.calls.discard(work)
+
+
+def _account(lease: Lease, trace: Trace, error: GatewayError) -> None:
+    """Tell how a call ended, and refund what the upstream does not bill."""
+    trace.ended = error.reason
+    if not error.billed:
         lease.meter.refused()
 
 
@@ -214,17 +231,14 @@ def _redacted(body: bytes, outgoing: Outgoing) -> bytes:
     return body.replace(outgoing.secret.encode(), b"***") if outgoing.secret else body
 
 
-async def _head(door: Door, opening: Awaitable[Call]) -> Call:
-    """The upstream's head; a worker that stops does not wait for it."""
-    waiting = asyncio.timeout(None)
-    door.waiting.add(waiting)
+async def _head(door: Door, lease: Lease, opening: Awaitable[Call]) -> Call:
+    waiting = _Waiting()
     try:
-        async with waiting:
-            return await opening
-    except TimeoutError as error:
-        raise stopping() from error
-    finally:
-        door.waiting.discard(waiting)
+        async with waiting.limit:
+            with _endable(door, lease, waiting):
+                return await opening
+    except TimeoutError:
+        raise waiting.reason from None
 
 
 async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:

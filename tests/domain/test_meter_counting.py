@@ -255,6 +255,13 @@ def test_text_in_odd_shapes_is_counted(chunks: list[bytes], count: int) -> None:
     assert metered.outcome().delivered == count
 
 
+def test_half_a_character_in_a_whole_answer_is_counted() -> None:
+    """A whole answer that was cut within a character is an answer, and counted."""
+    metered = meter()
+    assert metered.whole(rb'{"choices":[{"message":{"content":"ab\ud83d"}}]}')
+    assert metered.outcome() == Outcome(Phase.COMPLETE, None, 5)
+
+
 def test_a_guess_is_told_as_one() -> None:
     """Text of an unknown vocabulary is guessed, not bounded, and the outcome tells so."""
     metered = StreamMeter(tokenizer_for("llama-3"), usage_wanted=False)

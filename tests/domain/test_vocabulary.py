@@ -145,6 +145,10 @@ def test_a_cache_may_begin_at_a_part(part: dict[str, Any]) -> None:
         ({"enable_thinking": True}, True),
         ({"enable_thinking": False}, False),
         ({"include_reasoning": True}, True),
+        ({"include_reasoning": False}, True),
+        ({"include_reasoning": None}, False),
+        ({"reasoning_format": "hidden"}, True),
+        ({"stream_reasoning": False}, True),
         ({"chat_template_kwargs": {"enable_thinking": True}}, True),
         ({"chat_template_kwargs": {"thinking": False, "x": True}}, False),
         ({"chat_template_kwargs": {"greeting": "x"}}, False),
@@ -152,7 +156,9 @@ def test_a_cache_may_begin_at_a_part(part: dict[str, Any]) -> None:
     ],
 )
 def test_a_request_may_have_its_model_think(fields: dict[str, Any], on: bool) -> None:
-    """A switch for thinking is known under each of its names, on and off."""
+    """A switch for thinking is known under each of its names, on and off; and what hides thoughts
+    is taken to have some to hide.
+    """
     assert parse(hello(**fields)).thinks is on
 
 

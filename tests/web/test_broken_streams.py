@@ -193,6 +193,12 @@ async def test_an_unfinished_error_event_is_replaced_by_ours(
     assert error["error"]["type"] == "server_error"
 
 
+def revoke(gate: Gateway) -> None:
+    """What a renewal does of a key that may no longer be used."""
+    (lease,) = gate.door.ledger._live.values()
+    lease.lose(Unauthorized("This API key has been revoked."))
+
+
 async def test_a_key_that_is_revoked_in_mid_stream(
     gate: Gateway, upstream: ScriptedUpstream
 ) -> None:
@@ -203,8 +209,7 @@ async def test_a_key_that_is_revoked_in_mid_stream(
         await client.send(chat_request(books.key))
         assert (await client.head()).status == 200
         assert await client.chunk()
-        (call,) = gate.door.calls
-        call.abort(Unauthorized("This API key has been revoked."))
+        revoke(gate)
         (error,) = events(unchunked(await client.rest()))
     assert error["error"]["code"] == "invalid_api_key"
     line = await gate.request_line()
@@ -212,26 +217,27 @@ async def test_a_key_that_is_revoked_in_mid_stream(
     await books.closed(requests=1, tokens=line["input_tokens"] + 4)
 
 
+@pytest.mark.parametrize("heads", [0, 1], ids=["before the head", "after it"])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_key_that_is_revoked_before_the_first_byte(
-    gate: Gateway, upstream: ScriptedUpstream, stream: bool
+    gateway: Gateway, upstream: ScriptedUpstream, stream: bool, heads: int
 ) -> None:
     """What the ledger ends early is a plain error, and the input is charged: it was sent.
     Where the whole answer was asked for, it may have been made: the output is charged too."""
     kind = "text/event-stream" if stream else "application/json"
-    upstream.script([Head(200, (("Content-Type", kind),)), HANG])
-    books = await open_books(gate)
+    upstream.script([*[Head(200, (("Content-Type", kind),))] * heads, HANG])
+    books = await open_books(gateway)
     asking = asyncio.ensure_future(
         refused(
             books.post({**HELLO, "stream": stream}),
             (401, "invalid_request_error", "invalid_api_key"),
         )
     )
-    await until(lambda: bool(gate.door.calls))
-    (call,) = gate.door.calls
-    call.abort(Unauthorized("This API key has been revoked."))
+    await upstream.wait_requests(1)
+    await until(lambda: [hasattr(call, "status") for call in gateway.door.calls] == [bool(heads)])
+    revoke(gateway)
     await asking
-    line = await gate.request_line()
+    line = await gateway.request_line()
     output = 0 if stream else HELLO["max_tokens"]
     assert (line["ended"], line["output_tokens"]) == ("unauthorized", output)
     assert line["input_tokens"] > 0
@@ -259,6 +265,18 @@ async def test_a_fault_of_our_own_in_mid_stream(
     assert "the answer" not in gate.log.getvalue()
     tokens = (await gate.request_line())["input_tokens"]
     await books.closed(requests=1, tokens=tokens)
+
+
+async def test_a_first_event_that_is_too_large(gate: Gateway, upstream: ScriptedUpstream) -> None:
+    """What came is too much to be held, and no failure of the upstream's: it is not refunded."""
+    upstream.script([Head(), *[Send(GIANT)] * (LARGEST_EVENT // len(GIANT) + 1), HANG])
+    books = await open_books(gate)
+    with contextlib.suppress(aiohttp.ClientPayloadError):
+        async with books.post() as answer:
+            await answer.read()
+    line = await gate.request_line()
+    assert (line["ended"], line["input_tokens"] > 0) == ("upstream_failed", True)
+    await books.closed(requests=1, tokens=line["input_tokens"])
 
 
 async def test_the_connection_of_a_good_answer_is_used_again(

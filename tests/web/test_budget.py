@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from tests.gateway import HELLO, Gateway, open_gateway
-from tests.scripted import (
-    End,
-    Head,
-    Pause,
-    ScriptedUpstream,
-    Send,
-    chat_stream,
-    sse,
-)
+from tests.scripted import ScriptedUpstream, chat_stream
 from tests.web.refusals import refused
+from tests.web.under_way import ask, held
 
 #: As much as the requests here may use: fifty tokens of output, and the prompt.
 FULL = {"prompt_tokens": 8, "completion_tokens": 50, "total_tokens": 58}
@@ -38,27 +30,6 @@ async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gate
     config = {"plans": PLANS, "models": MODELS, "server": {"support": "Ask #vision."}}
     async with open_gateway(store_url, upstream.url, **config) as opened:
         yield opened
-
-
-async def ask(gate: Gateway, key: str, body: Any = HELLO) -> int:
-    async with gate.post(key, body) as answer:
-        await answer.read()
-        await gate.settled()
-        return int(answer.status)
-
-
-@asynccontextmanager
-async def held(
-    gate: Gateway, upstream: ScriptedUpstream, key: str, body: Any = HELLO
-) -> AsyncIterator[None]:
-    """A stream that goes on for as long as the block."""
-    over = asyncio.Event()
-    upstream.script([Head(), Send(sse({"choices": []})), Pause(over), Send(sse("[DONE]")), End()])
-    async with gate.post(key, body) as answer:
-        yield
-        over.set()
-        await answer.read()
-    await gate.settled()
 
 
 async def test_a_budget_is_not_exceeded_one_by_one(

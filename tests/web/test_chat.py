@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
-from tests.gateway import HELLO, Gateway, events
+import pytest
+
+from proxy.images.sniff import ImageInfo
+from proxy.images.visit import Fetched
+from tests.gateway import HELLO, Gateway, events, open_gateway
 from tests.scripted import ScriptedUpstream, chat_json, chat_stream
+from tests.web.refusals import refused
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
@@ -109,3 +117,36 @@ async def test_the_upstream_gets_its_own_key_and_none_of_the_clients(
     assert key not in str(sent.headers)
     assert sent.header("x-secret") is None
     assert sent.header("cookie") is None
+
+
+class Album:
+    """Where every link is an image of so many bytes."""
+
+    async def fetch(self, *_: object) -> Fetched:
+        return Fetched(bytes(30_000), ImageInfo("png", 64, 64, frames=1, animated=False))
+
+
+@pytest.mark.parametrize(("count", "fits"), [(1, True), (2, False)])
+async def test_images_sent_inline_may_not_outgrow_a_body(
+    store_url: str, upstream: ScriptedUpstream, count: int, fits: bool
+) -> None:
+    """Links that become more bytes than a body may have are refused, before anything is held."""
+
+    @asynccontextmanager
+    async def open_fetcher(*_: object) -> AsyncIterator[Any]:
+        yield Album()
+
+    upstream.script(chat_stream(["A cat."], USAGE))
+    config = {"images": {"mode": "inline"}, "server": {"max_body": "50KiB"}}
+    part = {"type": "image_url", "image_url": {"url": "https://pub.example/cat.png"}}
+    body = {**HELLO, "messages": [{"role": "user", "content": [part] * count}]}
+    async with open_gateway(store_url, upstream.url, open_fetcher=open_fetcher, **config) as gate:
+        key = await gate.key("100k tokens/day")
+        if fits:
+            async with gate.post(key, body) as answer:
+                assert (await answer.read(), answer.status)[1] == 200
+            return
+        error = await refused(gate.post(key, body), (400, "invalid_request_error", None))
+        assert (error["param"], "sent inline" in error["message"]) == ("messages", True)
+        assert await gate.used(key) == {"tokens": (0, 0)}
+        assert not upstream.requests

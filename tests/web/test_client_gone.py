@@ -8,37 +8,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.web import server
 from tests.gateway import HELLO, Gateway, open_gateway, until
-from tests.scripted import (
-    End,
-    Head,
-    Pause,
-    Reset,
-    ScriptedUpstream,
-    Send,
-    Sleep,
-    Step,
-    chat_json,
-    sse,
+from tests.scripted import End, Head, Pause, Reset, ScriptedUpstream, Send, Step, chat_json
+from tests.web.raw import chat_request, connected
+from tests.web.under_way import (
+    HANG,
+    LEAVE,
+    USAGE,
+    WORD,
+    closed_within_a_second,
+    key_of,
+    logged,
+    tell_no_handler,
+    under_way,
 )
-from tests.web.raw import RawClient, chat_request, connected
 
-HANG = Sleep(60)
-WORD = {"choices": [{"index": 0, "delta": {"content": "Hello there"}, "finish_reason": None}]}
-USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 WHOLE = {**HELLO, "stream": False}
-
-LEAVE = {"FIN": lambda client: client.writer.close(), "RST": RawClient.reset}
-
-
-async def key_of(gate: Gateway) -> str:
-    return await gate.key("100 requests/day", "1M tokens/day")
-
-
-async def closed_within_a_second(upstream: ScriptedUpstream) -> None:
-    async with asyncio.timeout(1):
-        await upstream.wait_closed(1)
 
 
 @pytest.mark.parametrize("how", LEAVE)
@@ -49,9 +34,7 @@ async def test_leaving_before_the_first_byte(
     """A client that leaves while it waits ends the call, and is charged for the input."""
     upstream.script(steps)
     key = await key_of(gateway)
-    async with connected(gateway.url) as client:
-        await client.send(chat_request(key))
-        await upstream.wait_requests(1)
+    async with under_way(gateway.url, upstream, key) as client:
         LEAVE[how](client)
         await closed_within_a_second(upstream)
     line = await gateway.request_line()
@@ -67,12 +50,9 @@ async def test_leaving_in_mid_stream(
     gateway: Gateway, upstream: ScriptedUpstream, how: str
 ) -> None:
     """A client that leaves a stream ends the call, and is charged for the input and what came."""
-    upstream.script([Head(), Send(sse(WORD, WORD)), HANG])
+    upstream.script([Head(), Send(WORD + WORD), HANG])
     key = await key_of(gateway)
-    async with connected(gateway.url) as client:
-        await client.send(chat_request(key))
-        assert (await client.head()).status == 200
-        assert await client.chunk()
+    async with under_way(gateway.url, upstream, key, begun=True) as client:
         LEAVE[how](client)
         await closed_within_a_second(upstream)
     line = await gateway.request_line()
@@ -92,7 +72,7 @@ async def test_leaving_while_sending(gateway: Gateway, upstream: ScriptedUpstrea
         await client.send(chat_request(key, b"{", content_length="100"))
         await gateway.metrics()  # a round trip: the head has been read by now
         client.reset()
-    await until(lambda: bool(gateway.log_lines()))
+    await logged(gateway)
     assert gateway.log_lines()[0]["status"] == 499
     assert await gateway.used(key) == {"requests": (0, 0), "tokens": (0, 0)}
     assert not upstream.requests
@@ -107,11 +87,9 @@ async def test_leaving_a_whole_answer(
     head, body, end = chat_json("Hello!", USAGE)
     upstream.script([Pause(left), head, body, end])
     key = await key_of(gateway)
-    async with connected(gateway.url) as client:
-        await client.send(chat_request(key, WHOLE))
-        await upstream.wait_requests(1)
+    async with under_way(gateway.url, upstream, key, WHOLE) as client:
         LEAVE[how](client)
-        await until(lambda: bool(gateway.log_lines()))
+        await logged(gateway)
     assert (await gateway.used(key))["tokens"][1] > 0  # still reserved
     left.set()
     await gateway.idle()
@@ -129,11 +107,9 @@ async def test_leaving_a_whole_answer_that_fails(
     left = asyncio.Event()
     upstream.script([Pause(left), Reset()])
     key = await key_of(gateway)
-    async with connected(gateway.url) as client:
-        await client.send(chat_request(key, WHOLE))
-        await upstream.wait_requests(1)
+    async with under_way(gateway.url, upstream, key, WHOLE) as client:
         client.reset()
-        await until(lambda: bool(gateway.log_lines()))
+        await logged(gateway)
     left.set()
     await gateway.idle()
     assert await gateway.used(key) == {"requests": (1, 0), "tokens": (0, 0)}
@@ -144,8 +120,7 @@ async def uncancelled(
     store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Gateway]:
     """A gateway whose handlers learn of a client's leaving only when they write."""
-    never = property(lambda _: False, lambda _, value: None)
-    monkeypatch.setattr(server._Server, "handler_cancellation", never, raising=False)
+    tell_no_handler(monkeypatch)
     async with open_gateway(store_url, upstream.url) as opened:
         yield opened
 
@@ -155,11 +130,9 @@ async def test_the_head_finds_the_client_gone(
 ) -> None:
     """Where the head can no longer be written the call ends, and the input is charged."""
     left = asyncio.Event()
-    upstream.script([Pause(left), Head(), Send(sse(WORD)), HANG])
+    upstream.script([Pause(left), Head(), Send(WORD), HANG])
     key = await key_of(uncancelled)
-    async with connected(uncancelled.url) as client:
-        await client.send(chat_request(key))
-        await upstream.wait_requests(1)
+    async with under_way(uncancelled.url, upstream, key) as client:
         client.reset()
         await uncancelled.metrics()  # a round trip: the reset has been seen by now
         left.set()
@@ -174,12 +147,9 @@ async def test_a_write_finds_the_client_gone(
 ) -> None:
     """Where a piece can no longer be written the call ends, and what came is charged."""
     left = asyncio.Event()
-    upstream.script([Head(), Send(sse(WORD)), Pause(left), Send(sse(WORD)), HANG])
+    upstream.script([Head(), Send(WORD), Pause(left), Send(WORD), HANG])
     key = await key_of(uncancelled)
-    async with connected(uncancelled.url) as client:
-        await client.send(chat_request(key))
-        assert (await client.head()).status == 200
-        assert await client.chunk()
+    async with under_way(uncancelled.url, upstream, key, begun=True) as client:
         client.reset()
         await uncancelled.metrics()
         left.set()
@@ -194,7 +164,7 @@ async def test_many_who_leave_at_once_leave_nothing_behind(
     gateway: Gateway, upstream: ScriptedUpstream
 ) -> None:
     """Thirty clients that leave at thirty moments leave no reservation and no open call."""
-    upstream.script([Head(), *[Send(sse(WORD))] * 20, End()])
+    upstream.script([Head(), *[Send(WORD)] * 20, End()])
     key = await key_of(gateway)
     request = chat_request(key)
 

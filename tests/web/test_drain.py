@@ -9,26 +9,23 @@ from typing import Any
 
 import pytest
 
-from proxy.web import relay, server
+from proxy.web import relay
 from tests.gateway import HELLO, Gateway, open_gateway, until
-from tests.scripted import (
-    Head,
-    Pause,
-    Reset,
-    ScriptedUpstream,
-    Send,
-    Sleep,
-    Step,
-    chat_stream,
-    sse,
+from tests.scripted import Head, Pause, Reset, ScriptedUpstream, Send, Step, chat_stream, sse
+from tests.web.raw import chat_request, connected
+from tests.web.under_way import (
+    HANG,
+    LEAVE,
+    USAGE,
+    WORD,
+    closed_within_a_second,
+    key_of,
+    logged,
+    tell_no_handler,
+    under_way,
 )
-from tests.web.raw import RawClient, chat_request, connected
 
-HANG = Sleep(60)
-USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
-WORD = {"choices": [{"index": 0, "delta": {"content": "Hello there"}, "finish_reason": None}]}
 PLANS: dict[str, Any] = {"default": {"on_client_gone": "drain"}, "other": {}}
-LEAVE = {"FIN": lambda client: client.writer.close(), "RST": RawClient.reset}
 GONE = 'visiongate_streams_ended_total{reason="client_gone"}'
 FILLER = sse({"choices": [{"index": 0, "delta": {"content": "x" * 60_000}}]})
 
@@ -39,14 +36,6 @@ async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gate
         yield opened
 
 
-async def key_of(gate: Gateway, **more: Any) -> str:
-    return await gate.key("100 requests/day", "1M tokens/day", **more)
-
-
-async def logged(gate: Gateway) -> None:
-    await until(lambda: bool(gate.log_lines()))
-
-
 @pytest.mark.parametrize("how", LEAVE)
 async def test_leaving_in_mid_stream(gate: Gateway, upstream: ScriptedUpstream, how: str) -> None:
     """A stream is read on after its client has left, reserved until then and charged exactly."""
@@ -54,10 +43,7 @@ async def test_leaving_in_mid_stream(gate: Gateway, upstream: ScriptedUpstream, 
     head, first, *rest = chat_stream(["Hel", "lo"], USAGE)
     upstream.script([head, first, Pause(left), *rest])
     key = await key_of(gate)
-    async with connected(gate.url) as client:
-        await client.send(chat_request(key))
-        assert (await client.head()).status == 200
-        assert await client.chunk()
+    async with under_way(gate.url, upstream, key, begun=True) as client:
         LEAVE[how](client)
         await logged(gate)
     assert (await gate.used(key))["tokens"][1] > 0
@@ -81,9 +67,7 @@ async def test_leaving_before_the_first_byte(
     steps = chat_stream(["Hello"], USAGE)
     upstream.script([*steps[:heads], Pause(left), *steps[heads:]])
     key = await key_of(gate)
-    async with connected(gate.url) as client:
-        await client.send(chat_request(key))
-        await upstream.wait_requests(1)
+    async with under_way(gate.url, upstream, key) as client:
         client.reset()
         await logged(gate)
     left.set()
@@ -96,9 +80,7 @@ async def test_a_failure_that_nobody_waits_for(gate: Gateway, upstream: Scripted
     left = asyncio.Event()
     upstream.script([Pause(left), Reset()])
     key = await key_of(gate)
-    async with connected(gate.url) as client:
-        await client.send(chat_request(key))
-        await upstream.wait_requests(1)
+    async with under_way(gate.url, upstream, key) as client:
         client.reset()
         await logged(gate)
     left.set()
@@ -108,7 +90,7 @@ async def test_a_failure_that_nobody_waits_for(gate: Gateway, upstream: Scripted
 
 @pytest.mark.parametrize(
     ("steps", "output"),
-    [([], 0), ([Head(), Send(sse(WORD))], 2)],
+    [([], 0), ([Head(), Send(WORD)], 2)],
     ids=["before the head", "in mid-stream"],
 )
 async def test_a_stream_is_not_read_on_for_ever(
@@ -124,15 +106,9 @@ async def test_a_stream_is_not_read_on_for_ever(
     monkeypatch.setattr(relay, "_READ_ON", 0.05)
     upstream.script([*steps, HANG])
     key = await key_of(gate)
-    async with connected(gate.url) as client:
-        await client.send(chat_request(key))
-        await upstream.wait_requests(1)
-        if steps:
-            await client.head()
-            await client.chunk()
+    async with under_way(gate.url, upstream, key, begun=bool(steps)) as client:
         client.reset()
-        async with asyncio.timeout(1):
-            await upstream.wait_closed(1)
+        await closed_within_a_second(upstream)
     await gate.idle()
     used = await gate.used(key)
     assert (used["requests"], used["tokens"]) == ((1, 0), (11 + output, 0))
@@ -149,9 +125,7 @@ async def test_either_plan_will_do(
     left = asyncio.Event()
     upstream.script([Pause(left), *chat_stream(["Hello"], USAGE)])
     key = await key_of(gate, plan=plan, team_plan=team_plan)
-    async with connected(gate.url) as client:
-        await client.send(chat_request(key))
-        await upstream.wait_requests(1)
+    async with under_way(gate.url, upstream, key) as client:
         client.reset()
         await logged(gate)
     left.set()
@@ -212,17 +186,13 @@ async def test_the_worker_does_not_wait_for_ever(
     """A worker that stops breaks off what it reads on: a stream is charged as far as it came, a
     whole answer with all that it may have cost.
     """
-    upstream.script([Head(), Send(sse(WORD)), HANG] if stream else [HANG])
+    upstream.script([Head(), Send(WORD), HANG] if stream else [HANG])
     async with AsyncExitStack() as stack:
         opened = open_gateway(store_url, upstream.url, plans=PLANS, server={"drain": "100ms"})
         gate = await stack.enter_async_context(opened)
         key = await key_of(gate)
-        async with connected(gate.url) as client:
-            await client.send(chat_request(key, {**HELLO, "stream": stream}))
-            await upstream.wait_requests(1)
-            if stream:
-                await client.head()
-                await client.chunk()
+        body = {**HELLO, "stream": stream}
+        async with under_way(gate.url, upstream, key, body, begun=stream) as client:
             client.reset()
             await logged(gate)
     async with open_gateway(store_url, upstream.url) as another:
@@ -235,8 +205,7 @@ async def uncancelled(
     store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Gateway]:
     """A gateway whose handlers learn of a client's leaving only when they write."""
-    never = property(lambda _: False, lambda _, value: None)
-    monkeypatch.setattr(server._Server, "handler_cancellation", never, raising=False)
+    tell_no_handler(monkeypatch)
     async with open_gateway(store_url, upstream.url, plans=PLANS) as opened:
         yield opened
 
@@ -250,12 +219,7 @@ async def test_a_write_finds_the_client_gone(
     steps = chat_stream(["Hel", "lo"], USAGE)
     upstream.script([*steps[:begun], Pause(left), *steps[begun:]])
     key = await key_of(uncancelled)
-    async with connected(uncancelled.url) as client:
-        await client.send(chat_request(key))
-        await upstream.wait_requests(1)
-        if begun:
-            await client.head()
-            await client.chunk()
+    async with under_way(uncancelled.url, upstream, key, begun=begun > 0) as client:
         client.reset()
         await uncancelled.metrics()  # a round trip: the reset has been seen by now
         left.set()

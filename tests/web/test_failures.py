@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from proxy.domain.meter import StreamMeter
 from tests.gateway import HELLO, Gateway, open_gateway
 from tests.scripted import (
     Close,
@@ -22,6 +23,7 @@ from tests.scripted import (
     Send,
     Sleep,
     Step,
+    chat_json,
     chat_stream,
     error_json,
     json_reply,
@@ -211,6 +213,23 @@ async def test_a_whole_answer_that_fails(
     line = await gate.request_line()
     assert line["output_tokens"] == (WHOLE["max_tokens"] if expected is TIMED_OUT else 0)
     await books.closed(requests=1, tokens=line["input_tokens"] + line["output_tokens"])
+
+
+async def test_a_fault_of_our_own_in_a_whole_answer(
+    gate: Gateway, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of ours that keeps a whole answer from its client does not make it free."""
+
+    def broken(*_: object) -> bool:
+        raise KeyError("the answer")
+
+    upstream.script(chat_json("Hello"))
+    books = await open_books(gate)
+    monkeypatch.setattr(StreamMeter, "whole", broken)
+    await refused(books.post(WHOLE), (500, "server_error", None))
+    line = await gate.request_line()
+    assert line["output_tokens"] == HELLO["max_tokens"]
+    await books.closed(requests=1, tokens=line["input_tokens"] + HELLO["max_tokens"])
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "o3"])

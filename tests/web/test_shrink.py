@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,17 +16,13 @@ from proxy.domain.usage import FREE, Amounts, Estimate
 from proxy.store.ledger import Lease, Ledger
 from tests.gateway import HELLO, Gateway, open_gateway, until
 from tests.scripted import (
-    End,
-    Head,
-    Pause,
     Recorded,
     ScriptedUpstream,
-    Send,
     Step,
     chat_stream,
-    sse,
 )
 from tests.web.refusals import refused
+from tests.web.under_way import held
 
 PLANS: dict[str, Any] = {
     "default": {"low_budget": "shrink"},
@@ -42,19 +37,6 @@ HEADER = "x-visiongate-max-tokens"
 async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gateway]:
     async with open_gateway(store_url, upstream.url, plans=PLANS) as opened:
         yield opened
-
-
-@asynccontextmanager
-async def held(
-    gate: Gateway, upstream: ScriptedUpstream, key: str, body: Any = HELLO
-) -> AsyncIterator[Any]:
-    """A stream that goes on for as long as the block: its answer."""
-    over = asyncio.Event()
-    upstream.script([Head(), Send(sse({"choices": []})), Pause(over), Send(sse("[DONE]")), End()])
-    async with gate.post(key, body) as answer:
-        yield answer
-        over.set()
-        await answer.read()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from proxy.store import keyring
 from tests.gateway import HELLO, Gateway, open_gateway, until
 from tests.scripted import ScriptedUpstream, chat_stream
 from tests.web.raw import chat_request, connected
+from tests.web.under_way import ask
 
 #: More than the worst case: what was not foreseen is charged all the same.
 MORE = {"prompt_tokens": 80, "completion_tokens": 90, "total_tokens": 170}
@@ -27,13 +28,6 @@ async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gate
     config = {"plans": PLANS, "server": {"support": "Ask #vision."}}
     async with open_gateway(store_url, upstream.url, **config) as opened:
         yield opened
-
-
-async def ask(gate: Gateway, key: str, body: Any = HELLO) -> int:
-    async with gate.post(key, body) as answer:
-        await answer.read()
-        await gate.settled()
-        return int(answer.status)
 
 
 async def spend(gate: Gateway, key: str) -> None:

@@ -9,36 +9,31 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.gateway import HELLO, Gateway, events, open_gateway
-from tests.scripted import End, Head, ScriptedUpstream, Send, Sleep, sse
-from tests.web.raw import chat_request, connected, unchunked
-from tests.web.test_lifecycle import Worker, ask, make_key, serving
-
-WORD = sse({"id": "c", "choices": [{"index": 0, "delta": {"content": "Hello there"}}]})
+from tests.gateway import HELLO, Gateway, open_gateway
+from tests.scripted import End, Head, ScriptedUpstream, Send
+from tests.web.under_way import HANG, WORD, under_way
+from tests.web.workers import Worker, make_key, serving
 
 
-async def test_a_second_signal_does_not_wait(
-    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+@pytest.mark.parametrize(("drain", "signals"), [("300ms", 1), ("60s", 2)], ids=["over", "hurried"])
+async def test_a_stream_that_outlasts_the_drain(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path, drain: str, signals: int
 ) -> None:
-    """The second signal breaks streams off, each told and settled, and the worker ends well."""
-    upstream.script([Head(), Send(WORD), Sleep(60), End()])
+    """When the drain is over, or a second signal comes, a stream ends as a failure, not cut
+    short, is charged for what came, and the worker ends well.
+    """
+    upstream.script([Head(), Send(WORD), HANG, End()])
     key = await make_key(store_url)
     async with (
-        serving(tmp_path, store_url, upstream.url, "60s") as worker,
-        connected(worker.url) as client,
+        serving(tmp_path, store_url, upstream.url, drain) as worker,
+        under_way(worker.url, upstream, key, begun=True) as client,
     ):
-        await client.send(chat_request(key))
-        assert (await client.head()).status == 200
-        assert await client.chunk()
         worker.process.send_signal(signal.SIGTERM)
-        await worker.told("stopping")
-        worker.process.send_signal(signal.SIGTERM)
-        (error,) = events(unchunked(await client.rest()))
-        assert "shutting down" in error["error"]["message"]
-        line = await worker.told("request")
-        assert (line["ended"], line["output_tokens"]) == ("draining", 2)
-        await worker.told("stopped")
-        assert await asyncio.wait_for(worker.process.wait(), 5) == 0
+        if signals > 1:
+            await worker.told("stopping")
+            worker.process.send_signal(signal.SIGTERM)
+        line = await worker.breaks_off(client)
+        assert line["output_tokens"] == 2
     async with open_gateway(store_url, upstream.url) as another:
         assert await another.used(key) == {"tokens": (line["input_tokens"] + 2, 0)}
 
@@ -48,7 +43,7 @@ async def test_an_answer_that_has_not_begun(
     store_url: str, upstream: ScriptedUpstream, tmp_path: Path, stream: bool
 ) -> None:
     """Once the drain is over, no worker waits for the head of an answer; its client is told."""
-    upstream.script([Sleep(60), Head(), End()])
+    upstream.script([HANG, Head(), End()])
     key = await make_key(store_url)
     async with (
         serving(tmp_path, store_url, upstream.url, "300ms") as worker,
@@ -63,8 +58,7 @@ async def test_an_answer_that_has_not_begun(
         line = await worker.told("request")
         reserved = 0 if stream else HELLO["max_tokens"]
         assert (line["ended"], line["output_tokens"]) == ("draining", reserved)
-        await worker.told("stopped")
-        assert await asyncio.wait_for(worker.process.wait(), 5) == 0
+        await worker.ends_well()
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -84,5 +78,5 @@ async def test_a_request_that_comes_too_late(
 async def answered(
     session: aiohttp.ClientSession, worker: Worker, key: str, stream: bool
 ) -> tuple[int, bytes]:
-    async with ask(session, worker, key, stream=stream) as answer:
+    async with worker.post(session, key, stream=stream) as answer:
         return answer.status, await answer.read()
