@@ -22,18 +22,12 @@ from redis.exceptions import (
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.cluster import SCHEMES, Cluster
 from proxy.store.commands import Argument as Argument
-from proxy.store.commands import (
-    asking,
-    copied,
-    pipelined,
-    script_sha,
-    script_words,
-)
+from proxy.store.commands import Command, Work, asking, copied, script_sha, script_words
 from proxy.store.commands import script_source as script_source
 from proxy.store.layout import SCHEMA, VERSION
 from proxy.store.node import GATEWAY as GATEWAY  # its users find them here
 from proxy.store.node import PATIENT as PATIENT
-from proxy.store.node import Alone, Node, Patience, Work, connect, unavailable
+from proxy.store.node import Alone, Node, Patience, connect, unavailable
 from proxy.store.node import translated as translated
 
 _CANCEL_AGAIN: Final = 0.1  # seconds
@@ -161,7 +155,7 @@ class Store:
 
     async def ask(self, key: str | None, *words: Argument) -> Any:
         """One command, sent to where its key is, None: to any server; it may be sent twice."""
-        return await self.use(key, lambda client: client.execute_command(*words))
+        return await self.use(key, Command(words))
 
     async def use(self, key: str | None, work: Work[T], *, twice: bool = True) -> T:
         """What `work` makes of the client of the server that has a key.
@@ -222,8 +216,8 @@ class Store:
 
         async def send(node: Node, indices: list[int]) -> None:
             try:
-                work = pipelined([calls[index][1] for index in indices])
-                replies = await node.use(work, twice=twice)
+                commands = [calls[index][1] for index in indices]
+                replies = await node.exchange(commands, twice=twice)
             except (RedisError, StoreUnavailable) as error:
                 replies = [error] * len(indices)
             for index, reply in zip(indices, replies, strict=True):
@@ -256,7 +250,7 @@ class Store:
         arguments: Sequence[Argument],
     ) -> Any:
         words = script_words(command, body, keys, arguments)
-        work: Work[Any] = lambda client: client.execute_command(*words)  # noqa: E731
+        work: Work[Any] = Command(words)
         if self._wait_replicas and script in _WAITING:
             work = copied(words, self._wait_replicas, self._wait_ms)
         return await self._use(keys[0], work, twice=script not in _ONCE)

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError
 
-from proxy.store.node import Away, Node, Patience, connect, converse, unavailable
+from proxy.store.lines import converse
+from proxy.store.node import Away, Node, Patience, connect, unavailable
 
 SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 

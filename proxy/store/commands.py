@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
-from redis.exceptions import RedisError
+from hiredis import pack_command
+from redis.exceptions import RedisError, ResponseError
 
 from proxy.domain.errors import StoreUnavailable
-from proxy.store.node import Work
 
-Argument = str | bytes | int
 T = TypeVar("T")
+Argument = str | bytes | int
+Words = Sequence[Argument]
+#: What is done with a client.
+Work = Callable[[Any], Awaitable[T]]
+
+_packed: Any = pack_command  # it is annotated as if it took one word only
 
 
 @cache
@@ -32,31 +38,65 @@ def script_sha(name: str) -> str:
 
 def script_words(
     command: str, script: str, keys: Sequence[str], arguments: Sequence[Argument]
-) -> Sequence[Argument]:
+) -> Words:
     """EVAL or EVALSHA."""
     return (command, script, len(keys), *keys, *arguments)
 
 
-def pipelined(commands: Sequence[Sequence[Argument]]) -> Work[list[Any]]:
-    """Several commands in one round trip; an error stands in its command's place."""
+async def talk(client: Any, connection: Any, commands: Sequence[Words]) -> list[Any]:
+    """Commands in one round trip on a connection, which is connected if it is not; an error
+    stands in its command's place.
 
-    async def work(client: Any) -> list[Any]:
-        pipeline = client.pipeline(transaction=False)
-        for words in commands:
-            pipeline.execute_command(*words)
-        return list(await pipeline.execute(raise_on_error=False))
+    redis-py's own pipeline does the same at twice the price.
+    """
+    try:
+        await connection.send_packed_command(b"".join(_packed(tuple(words)) for words in commands))
+        return [await _reply(client, connection, words[0]) for words in commands]
+    except BaseException:
+        # Replies may be unread: who uses the connection next may not take them for its own.
+        await connection.disconnect(nowait=True)
+        raise
 
-    return work
+
+async def _reply(client: Any, connection: Any, name: Argument) -> Any:
+    try:
+        return await client.parse_response(connection, name)
+    except ResponseError as error:
+        return error
 
 
-def copied(words: Sequence[Argument], replicas: int, milliseconds: int) -> Work[Any]:
+async def exchange(client: Any, commands: Sequence[Words]) -> list[Any]:
+    """The same on a connection of the client's pool, or on its only one."""
+    pool, own = client.connection_pool, client.connection
+    connection = own or await pool.get_connection()
+    try:
+        return await talk(client, connection, commands)
+    finally:
+        if own is None:
+            await pool.release(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A work that is one command, and may share its round trip with others."""
+
+    words: Words
+
+    async def __call__(self, client: Any) -> Any:
+        (reply,) = await exchange(client, (self.words,))
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
+
+def copied(words: Words, replicas: int, milliseconds: int) -> Work[Any]:
     """A command that so many replicas must have in time; StoreUnavailable if they do not.
 
     WAIT speaks of what its own connection wrote: https://valkey.io/commands/wait/
     """
 
     async def work(client: Any) -> Any:
-        answers = await pipelined([words, ("WAIT", replicas, milliseconds)])(client)
+        answers = await exchange(client, (words, ("WAIT", replicas, milliseconds)))
         for answer in answers:
             if isinstance(answer, RedisError):
                 raise answer

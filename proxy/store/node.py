@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -25,6 +25,9 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
 from proxy.domain.errors import StoreUnavailable
+from proxy.store.commands import Command, Words, Work
+from proxy.store.flushes import Flushes
+from proxy.store.lines import Lines, converse
 
 _AT_ONCE: Final = 32  # commands; the others wait their turn
 _CONNECTIONS: Final = _AT_ONCE + 8  # some listen
@@ -43,7 +46,6 @@ _SILENCE: Final = (NoConnection, NoAnswer, OSError)
 _NOT_PRIMARY: Final = (ReadOnlyError, MasterDownError)
 
 T = TypeVar("T")
-Work = Callable[[Any], Awaitable[T]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +112,6 @@ def connect(url: str) -> aioredis.Redis:
     return aioredis.Redis.from_pool(pool)
 
 
-async def converse(client: Any, *words: str) -> Any:
-    """One command on a connection of its own, which is closed at once."""
-    connection = client.connection_pool.make_connection()
-    try:
-        await connection.connect()
-        await connection.send_command(*words)
-        return await connection.read_response()
-    finally:
-        await connection.disconnect(nowait=True)
-
-
 class Node:
     """A server. `missed` is called whenever it was looked for and did not answer."""
 
@@ -140,6 +131,8 @@ class Node:
         # First come, first served: redis-py's pool lets newcomers overtake those that wait.
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._missed = missed
+        self._lines = Lines(client)
+        self._flushes = Flushes(self.exchange)
         self._limits: set[asyncio.Timeout] = set()
         self._looking: asyncio.Task[bool] | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -149,9 +142,21 @@ class Node:
 
         Raises StoreUnavailable where nobody answers, and the server's own errors as they are.
         """
+        if twice and isinstance(work, Command):
+            self._check_there()
+            return await self._flushes.ask(work.words)  # type: ignore[no-any-return]
+        return await self._do(work, twice)
+
+    async def exchange(self, commands: Sequence[Words], *, twice: bool = True) -> list[Any]:
+        """The replies to commands in one round trip; an error stands in its command's place."""
+        replies = await self._do(lambda _: self._lines.exchange(commands), twice)
+        if any(isinstance(reply, _NOT_PRIMARY) for reply in replies):
+            await self._drop_idle()
+        return replies
+
+    async def _do(self, work: Work[T], twice: bool) -> T:
         for again in (twice, False):
-            if self.away is not None:
-                raise unavailable(self.away.cause)
+            self._check_there()
             try:
                 return await self._in_time(work)
             except _SILENCE as error:
@@ -163,6 +168,10 @@ class Node:
                 self.resent += 1
         raise AssertionError("the last try returns or raises")
 
+    def _check_there(self) -> None:
+        if self.away is not None:
+            raise unavailable(self.away.cause)
+
     async def close(self) -> None:
         # Who still uses it does not connect again.
         self.away = Away(time.monotonic(), NoConnection("it was closed"))
@@ -172,7 +181,9 @@ class Node:
                 await asyncio.wait({task})
         with contextlib.suppress(RedisError, OSError):
             async with asyncio.timeout(_CLOSE_DEADLINE):
+                await self._lines.close()
                 await self.client.aclose()
+                await self._flushes.close()
 
     async def _in_time(self, work: Work[T]) -> T:
         loop = asyncio.get_running_loop()
@@ -203,6 +214,7 @@ class Node:
             raise
 
     async def _drop_idle(self) -> None:
+        await self._lines.drop_idle()
         await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def _answers(self, error: BaseException) -> bool:

@@ -103,7 +103,9 @@ class Settlements:
         """
         told = [lease for lease in self._noted if lease.charge is None and lease not in leases]
         self._noted = leases
-        await self._write([*map(_entry, leases), *(outrun(_entry(lease)) for lease in told)])
+        entries = [*map(_entry, leases), *(outrun(_entry(lease)) for lease in told)]
+        if entries:
+            await self._write(lambda journal: journal.write(entries))
         await self._clear()
 
     async def _clear(self) -> None:
@@ -210,24 +212,30 @@ class Settlements:
 
         One that takes a reservation back is not worth it: its lease runs out.
         """
-        new = [lease for lease in leases if lease.made and not lease.kept]
-        if await self._write([_entry(lease) for lease in new]):
-            for lease in new:
+        new = [(lease, _entry(lease)) for lease in leases if lease.made and not lease.kept]
+
+        def write(journal: Journal) -> None:
+            # Who waited for it may have been cancelled, and have asked for it once more.
+            left = [(lease, entry) for lease, entry in new if not lease.kept]
+            if left:
+                journal.write([entry for _, entry in left])
+            for lease, _ in left:
                 lease.kept = True
 
-    async def _write(self, entries: list[Entry]) -> bool:
+        if new:
+            await self._write(write)
+
+    async def _write(self, work: Callable[[Journal], None]) -> None:
         journal = self._journal
-        if journal is None or not entries:
-            return False
+        if journal is None:
+            return
         try:
-            await self._on_disk(lambda: journal.write(entries))
+            await self._on_disk(lambda: work(journal))
+            self._full = False
         except OSError as error:  # a disk that is full: they wait in memory
             if not self._full:
                 self._alarm("journal_failed", error=error.strerror or type(error).__name__)
             self._full = True
-            return False
-        self._full = False
-        return True
 
     async def _on_disk(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, work)
