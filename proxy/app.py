@@ -27,6 +27,7 @@ from proxy.store.ledger import Lease, Ledger
 from proxy.store.marks import Marks
 from proxy.store.presence import Heartbeat, identity
 from proxy.store.survey import server_warnings
+from proxy.upstream.direct import DirectTransport
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from proxy.web import admin, ops, public
 from proxy.web.background import Background
@@ -82,12 +83,13 @@ async def open_door(
         keeping = _keeping(config, await identity(store), metrics, log)
         proxy = egress_proxy(config.images)
         fetcher = await stack.enter_async_context(open_fetcher(metrics.fetches, proxy))
-        images = ImageGuard(metrics.image, fetcher)
+        images = ImageGuard(metrics.image, fetcher, config.server.max_body)
         door = _assemble(
             config, store, peppers, keeping, images, metrics, log, draw, patience, warnings
         )
         house = House(door, keeping)
-        stack.push_async_callback(door.upstream.close)
+        for transport in door.upstreams.values():
+            stack.push_async_callback(transport.close)
         await door.keys.start()
         stack.push_async_callback(door.keys.stop)
         await door.ledger.start()
@@ -138,7 +140,7 @@ def _assemble(
         keys=keys,
         images=images,
         ledger=_ledger(store, keys, keeping, metrics, config.server.support),
-        upstream=AiohttpTransport(),
+        upstreams={"direct": DirectTransport(), "aiohttp": AiohttpTransport()},
         metrics=metrics,
         log=log,
         store=store,

@@ -151,6 +151,7 @@ def build_providers(config: cfg.Config) -> dict[str, Provider]:
                 idle=provider.timeouts.idle,
                 total=provider.timeouts.total,
             ),
+            transport=provider.transport,
         )
         for name, provider in config.providers.items()
     }

@@ -29,7 +29,6 @@ from proxy.images.urls import is_inner
 from . import fields as f
 from .block import Block, overlay
 from .known import OutputParam, known_model, output_param
-from .notyet import default_now
 
 Detail = Literal["low", "high", "auto", "original"]
 Format = Literal["png", "jpeg", "gif", "webp"]
@@ -61,7 +60,7 @@ class Store(Block):
     """Where teams, keys and the ledger live. `grace` is a share of one, `retention` months."""
 
     url: f.StoreUrl
-    on_failure: Literal["deny", "allow"] = default_now("store.on_failure", "deny")
+    on_failure: Literal["deny", "allow"] = "deny"
     grace: f.Share = Decimal("0.05")
     retention: f.Months = 25
     data: f.Directory = Path("var")
@@ -112,7 +111,7 @@ class Provider(Block):
     api_key: f.Secret | None = None
     api_keys: tuple[f.Secret, ...] = ()
     image_urls: Literal["forward", "inline"] = Field(default_factory=_image_urls)
-    transport: Literal["direct", "aiohttp"] = default_now("providers.*.transport", "direct")
+    transport: Literal["direct", "aiohttp"] = "direct"
     timeouts: Timeouts = Timeouts()
 
     @property

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
-from proxy.domain.errors import GatewayError
+from proxy.domain.errors import AnswerTooLarge, GatewayError
+
+#: What every request says of itself; no compression, since a stream is passed on as it comes.
+OWN_HEADERS: Final = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "accept-encoding": "identity",
+    "user-agent": "visiongate",
+}
+
+#: Bytes of a body that are written at a time, and then the loop is for others.
+_PART: Final = 64 << 10
 
 #: Gets the bytes of a body as they come, in the reader's own turn: it must not block.
 Sink = Callable[[bytes], None]
@@ -32,6 +43,7 @@ class Provider:
     base_url: str
     api_keys: tuple[str, ...]
     timeouts: Timeouts
+    transport: str
 
 
 @dataclass(slots=True)
@@ -46,6 +58,41 @@ class Outgoing:
     body: Sequence[bytes | memoryview] = field(repr=False)
     timeouts: Timeouts
     secret: str | None = field(default=None, repr=False)
+    transport: str = "direct"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return sum(map(len, self.body))
+
+    def parts(self) -> Iterator[bytes]:
+        """What of the body is written at a time: what is small together, what is large in parts."""
+        batch, size = [], 0
+        for piece in self.body:
+            for start in range(0, len(piece), _PART):
+                part = memoryview(piece)[start : start + _PART]
+                batch.append(part)
+                size += len(part)
+                if size >= _PART:
+                    yield b"".join(batch)
+                    batch, size = [], 0
+        yield b"".join(batch)
+
+
+async def gathered(deliver: Callable[[Sink], Awaitable[None]], limit: int) -> bytes:
+    """What is delivered, as a whole. Raises AnswerTooLarge where it is more than `limit`."""
+    parts: list[bytes] = []
+    size = 0
+
+    def keep(data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+        if size > limit:
+            raise AnswerTooLarge("The upstream's answer is too large.")
+        parts.append(data)
+
+    await deliver(keep)
+    return b"".join(parts)
 
 
 class Endable(Protocol):
@@ -74,7 +121,8 @@ class Call(Endable, Protocol):
         """Every further byte into the sink, until the body's end. Raises UpstreamFailed."""
 
     def pause(self) -> None:
-        """Read no more until `resume`: what has been read is still delivered."""
+        """Deliver no more until `resume`. What comes meanwhile is held, and beyond a bound left to
+        the network."""
 
     def resume(self) -> None: ...
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 
-from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.call import Call, Outgoing, Sink, Timeouts
-
-_OWN_HEADERS: Final = {
-    "content-type": "application/json",
-    "accept": "application/json, text/event-stream",
-    "accept-encoding": "identity",
-    "user-agent": "visiongate",
-}
-
-#: Bytes of a body that are written at a time, and then the loop is for others.
-_PART: Final = 64 << 10
+from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from proxy.upstream.call import OWN_HEADERS, Call, Outgoing, Sink, Timeouts, gathered
 
 #: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
 #: what aiohttp's reader raises where the connection is closed and nobody told it why.
@@ -32,41 +24,30 @@ _FAULTS: Final = (aiohttp.ClientError, OSError, RuntimeError)
 class _Body(aiohttp.Payload):
     """A body that knows when it is written: once there is a connection for it."""
 
-    def __init__(self, pieces: Sequence[bytes | memoryview], sent: Callable[[], None]) -> None:
-        super().__init__(pieces)
-        self._size = sum(map(len, pieces))
-        self._pieces = pieces
+    def __init__(self, outgoing: Outgoing, sent: Callable[[], None]) -> None:
+        super().__init__(outgoing.body)
+        self._size = outgoing.size
+        self._parts = outgoing.parts()
         self._sent = sent
         self.sent = False
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         self.sent = True
         self._sent()
-        for number, part in enumerate(_parts(self._pieces)):
-            if number:
-                await asyncio.sleep(0)  # a socket that takes it all gives nobody else a turn
+        await writer.write(next(self._parts))
+        for part in self._parts:
+            await asyncio.sleep(0)  # a socket that takes it all gives nobody else a turn
             await writer.write(part)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         raise NotImplementedError
 
 
-def _parts(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """What is written at a time: what is small together, what is large in parts."""
-    batch, size = [], 0
-    for piece in pieces:
-        for start in range(0, len(piece), _PART):
-            part = memoryview(piece)[start : start + _PART]
-            batch.append(part)
-            size += len(part)
-            if size >= _PART:
-                yield b"".join(batch)
-                batch, size = [], 0
-    yield b"".join(batch)
-
-
 class AiohttpTransport:
-    """One session for all providers. Redirects are never followed: they would carry keys."""
+    """One session for all providers. Redirects are never followed: they would carry keys.
+
+    A proxy that the environment names is used (HTTP_PROXY, HTTPS_PROXY, NO_PROXY); netrc is not.
+    """
 
     def __init__(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -82,15 +63,16 @@ class AiohttpTransport:
 
     @asynccontextmanager
     async def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> AsyncIterator[Call]:
-        timeouts, body = outgoing.timeouts, _Body(outgoing.body, sent)
+        timeouts, body = outgoing.timeouts, _Body(outgoing, sent)
         begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(begun + timeouts.first_byte):
                 response = await self._session.post(
                     outgoing.url,
                     data=body,
-                    headers={**_OWN_HEADERS, **outgoing.headers},
+                    headers={**OWN_HEADERS, **outgoing.headers},
                     allow_redirects=False,
+                    proxy=_proxy(outgoing.url),
                     timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
                 )
         except _FAULTS as error:
@@ -127,6 +109,14 @@ class AiohttpTransport:
             body.set_exception(aiohttp.ClientPayloadError("the connection is closed"))
 
 
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment has for a URL, by the rules of the standard library."""
+    parsed = urlsplit(url)
+    if proxy_bypass_environment(parsed.netloc.rpartition("@")[2]):
+        return None
+    return getproxies_environment().get(parsed.scheme)
+
+
 class _AiohttpCall:
     def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, begun: float) -> None:
         self._response = response
@@ -146,18 +136,7 @@ class _AiohttpCall:
         return self._response.headers
 
     async def read(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-
-        def keep(data: bytes) -> None:
-            nonlocal size
-            size += len(data)
-            if size > limit:
-                raise AnswerTooLarge("The upstream's answer is too large.")
-            parts.append(data)
-
-        await self.deliver(keep)
-        return b"".join(parts)
+        return await gathered(self.deliver, limit)
 
     async def first(self) -> bytes:
         try:

@@ -41,7 +41,7 @@ class Door:
     keys: KeyRing
     images: ImageGuard
     ledger: Ledger
-    upstream: Transport
+    upstreams: Mapping[str, Transport]
     metrics: Metrics
     log: Log
     store: Store

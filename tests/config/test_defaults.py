@@ -36,7 +36,7 @@ DEFAULTS = {
     "providers.openai.kind": "openai",
     "providers.openai.api_keys": (),
     "providers.openai.image_urls": "forward",
-    "providers.openai.transport": "aiohttp",
+    "providers.openai.transport": "direct",
     "providers.openai.timeouts.connect": 5,
     "providers.openai.timeouts.first_byte": 120,
     "providers.openai.timeouts.idle": 60,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.config.notyet import NOT_YET, default_now
+from proxy.config.notyet import NOT_YET
 
 from .samples import SMALL, found
 
@@ -16,7 +16,6 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
         "server.workers": "4",
         "models.*.targets.*.concurrent": "4",
         "providers.*.kind": "anthropic",
-        "providers.*.transport": "direct",
     }[where]
     known = {"providers.*": "providers.openai", "models.*.targets.*": "models.gpt-4o.targets[0]"}
     for pattern, name in known.items():
@@ -33,9 +32,3 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
     told = found(base)
     assert set(told) == {".".join(names)}
     assert told[".".join(names)].startswith(f"{refused!r} is not available yet; use '")
-
-
-def test_default_comes_back() -> None:
-    """Where a feature has no row any more, the contract's default holds."""
-    assert default_now("providers.*.transport", "direct") == "aiohttp"
-    assert default_now("no.such.row", "inspect") == "inspect"

@@ -14,6 +14,7 @@ from tests.scripted.requests import MalformedRequest
 from tests.scripted.server import ScriptedUpstream
 from tests.scripted.steps import (
     Close,
+    Cut,
     End,
     Head,
     Pause,
@@ -29,6 +30,7 @@ from tests.scripted.steps import (
 
 __all__ = [
     "Close",
+    "Cut",
     "End",
     "Head",
     "MalformedRequest",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Final, cast
 from tests.scripted.requests import MAX_HEAD, MalformedRequest, read_request
 from tests.scripted.steps import (
     Close,
+    Cut,
     End,
     Head,
     Pause,
@@ -42,7 +44,8 @@ class ScriptedUpstream:
     not in it. A half-close counts as leaving.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Recorded] = []
         self.closed_at: dict[int, float] = {}
         self.connections = 0
@@ -53,9 +56,11 @@ class ScriptedUpstream:
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> ScriptedUpstream:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=MAX_HEAD)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", 0, limit=MAX_HEAD, ssl=self._tls
+        )
         self.port = cast(int, self._server.sockets[0].getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/v1"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -147,8 +152,9 @@ class Stage:
         self._writer = writer
         self._chunked = False
         self._until_close = False
-        # drain() then waits until the kernel has taken everything.
-        writer.transport.set_write_buffer_limits(high=0)
+        if writer.get_extra_info("ssl_object") is None:  # where asyncio then waits for ever
+            # drain() then waits until the kernel has taken everything.
+            writer.transport.set_write_buffer_limits(high=0)
 
     async def play(self, step: Step) -> None:
         """Play one step; raises OSError if the client has gone."""
@@ -174,6 +180,9 @@ class Stage:
                 self._close()
             case Close():
                 self._close()
+            case Cut():
+                self.ended = True
+                self._writer.transport.abort()
             case _:
                 raise TypeError(f"{step!r} is no step")
 

@@ -87,5 +87,10 @@ class Close:
     """FIN at once, whatever was promised."""
 
 
-Step = Head | Send | Raw | Split | Pause | Sleep | End | Reset | Close
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """FIN at once, as somebody on the way could feign it: without TLS's own end."""
+
+
+Step = Head | Send | Raw | Split | Pause | Sleep | End | Reset | Close | Cut
 Script = Iterable[Step] | Callable[[Recorded], Iterable[Step]]

@@ -6,15 +6,20 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from proxy.upstream.direct import DirectTransport
+from proxy.upstream.over_aiohttp import AiohttpTransport
 from tests.gateway import HELLO, Gateway, open_gateway, until
 from tests.scripted import ScriptedUpstream
 
 FAST = {"connect": "300ms", "first_byte": "300ms", "idle": "300ms"}
 
 
-def quick(store_url: str, upstream: ScriptedUpstream) -> AbstractAsyncContextManager[Gateway]:
+def quick(
+    store_url: str, upstream: ScriptedUpstream, transport: str = "direct"
+) -> AbstractAsyncContextManager[Gateway]:
     """A gateway that waits for its upstream a little only."""
-    return open_gateway(store_url, upstream.url, providers={"openai": {"timeouts": FAST}})
+    provider = {"timeouts": FAST, "transport": transport}
+    return open_gateway(store_url, upstream.url, providers={"openai": provider})
 
 
 class Books:
@@ -43,7 +48,17 @@ class Books:
         new = asyncio.all_tasks() - self._tasks
         tasks = [t for t in new if "ScriptedUpstream" not in repr(t.get_coro())]
         # An idle connection may wait for the next request; one in use is a leak.
-        return [*tasks, *self.gate.door.upstream._session.connector._acquired]
+        return [*tasks, *range(busy(self.gate))]
+
+
+def busy(gate: Gateway) -> int:
+    """Connections to the upstream that a call is on."""
+    direct, other = gate.door.upstreams["direct"], gate.door.upstreams["aiohttp"]
+    assert isinstance(direct, DirectTransport)
+    assert isinstance(other, AiohttpTransport)
+    connector = other._session.connector
+    assert connector is not None
+    return direct.busy + len(connector._acquired)
 
 
 async def open_books(gate: Gateway) -> Books:

@@ -260,7 +260,7 @@ async def test_a_name_that_is_not_found_in_time(
         await answered.wait()
         return []
 
-    monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", resolve)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     timeouts = {"openai": {"timeouts": {"connect": "2s", "first_byte": "100ms"}}}
     async with open_gateway(store_url, "http://nobody.example", providers=timeouts) as gate:
         books = await open_books(gate)

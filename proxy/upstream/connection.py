@@ -1,0 +1,84 @@
+"""One connection to a provider, whatever is asked on it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+
+class Exchange(Protocol):
+    """Whoever the bytes are for."""
+
+    def received(self, data: bytes) -> None: ...
+
+    def lost(self, *, ended: bool) -> None:
+        """No more will come; `ended`: the server has said so."""
+
+    def wake(self) -> None:
+        """The server reads again."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection that is kept. Between exchanges nothing may come on it.
+
+    `open` are those that are open, itself among them.
+    """
+
+    def __init__(self, open: set[Connection]) -> None:
+        self._open = open
+        self._closed = False
+        self.exchange: Exchange | None = None
+        self.served = 0  # requests
+        self.expires = 0.0  # when to close it, while nobody uses it
+        self.congested = False  # the server reads more slowly than we write
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._open.add(self)
+
+    @property
+    def closing(self) -> bool:
+        return self._closed or self.transport.is_closing()
+
+    def data_received(self, data: bytes) -> None:
+        if self.exchange is None:
+            self.close()  # an answer to no request
+        else:
+            self.exchange.received(data)
+
+    def eof_received(self) -> None:
+        if self.exchange is not None:
+            self.exchange.lost(ended=self._ended_well())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._open.discard(self)
+        if self.exchange is not None:
+            self.exchange.lost(ended=False)
+
+    def pause_writing(self) -> None:
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        if self.exchange is not None:
+            self.exchange.wake()
+
+    def close(self) -> None:
+        """Close it at once; but in a turn of its own: asyncio's TLS, while it reads, is not
+        prepared for it.
+        """
+        if not self._closed:
+            self._closed = True
+            asyncio.get_running_loop().call_soon(self.transport.abort)
+
+    def _ended_well(self) -> bool:
+        """Over TLS, an end without an alert may be a cut by anybody (RFC 9112, 9.8)."""
+        made: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
+        try:
+            return made is None or not made.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False

@@ -1,0 +1,239 @@
+"""HTTP/1.1 as a client writes and reads it, sans I/O.
+
+Strict where a lenient reading could take one answer for two, or half of one for the whole:
+RFC 9112 is cited beside each rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+LARGEST_HEAD: Final = 64 * 1024
+_LARGEST_LINE: Final = 4096  # of a chunk's size and its extensions
+_LARGEST_TRAILER: Final = 16 * 1024
+
+_STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")  # 4
+_FIELD = re.compile(  # 5; a line that begins with a space (5.2) does not match
+    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*"
+)
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")  # 7.1
+_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_LENGTH = re.compile(r"[0-9]{1,15}(?:[ \t]*,[ \t]*[0-9]{1,15})*")
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
+
+
+class BadAnswer(Exception):
+    """What came is not the answer of an HTTP/1.1 server; `before` is of its body, and was."""
+
+    before = b""
+
+
+class Framing(Protocol):
+    """How a body is told from what follows it."""
+
+    done: bool  # the body has ended
+    excess: bool  # and something came after it
+
+    def feed(self, data: bytes) -> bytes:
+        """What of `data` is the body's. Raises BadAnswer."""
+
+    def ends(self) -> bool:
+        """Whether the connection's end is a good end here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An answer's head; the names of headers are in lower case, those that repeat are joined.
+
+    `reusable`: the server keeps the connection. `keep`: for how many seconds, where it says so.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    reusable: bool
+    keep: float | None = None
+
+
+def request_head(target: str, host: str, headers: Mapping[str, str], length: int) -> bytes:
+    """The head of a POST. Raises ValueError for a header that cannot be sent."""
+    lines = [f"POST {target} HTTP/1.1", f"host: {host}", f"content-length: {length}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if any(map(_UNSENDABLE.search, lines)):
+        raise ValueError("a header with a character that HTTP does not carry")
+    return "\r\n".join((*lines, "\r\n")).encode("ascii")
+
+
+def parse_head(data: bytes) -> tuple[Head, Framing]:
+    """A head, without the empty line that ends it. Raises BadAnswer."""
+    first, *lines = data.decode("latin-1").split("\r\n")
+    status_line = _STATUS.fullmatch(first)
+    if status_line is None:
+        raise BadAnswer("no status line")
+    headers: dict[str, str] = {}
+    for line in lines:
+        if not _FIELD.fullmatch(line):
+            raise BadAnswer("a malformed header")
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    status, modern = int(status_line[2]), status_line[1] == "1"
+    framing = _framing(status, headers, modern)
+    options = {word.strip().lower() for word in headers.get("connection", "").split(",")}
+    reusable = modern and "close" not in options and not isinstance(framing, UntilClose)
+    return Head(status, headers, reusable, _keep(headers)), framing
+
+
+def can_begin(data: bytes | bytearray, seen: int) -> bool:
+    """Whether this may become a head; bytes before `seen` have been looked at."""
+    return b"HTTP/1.".startswith(data[:7]) and _BARE_LF.search(data, seen) is None
+
+
+def _framing(status: int, headers: Mapping[str, str], modern: bool) -> Framing:
+    """RFC 9112, 6.3."""
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if status < 200 or status in (204, 304):
+        return Sized(0)
+    if coding is not None:
+        # Two lengths, or a coding that we did not ask for: a server, or somebody on the way, lies.
+        if length is not None or not modern or coding.lower() != "chunked":
+            raise BadAnswer("a body of unknown length")
+        return Chunked()
+    if length is None:
+        return UntilClose()
+    values = set(re.split(r"[ \t]*,[ \t]*", length)) if _LENGTH.fullmatch(length) else set()
+    if len(values) != 1:
+        raise BadAnswer("a malformed content-length")
+    return Sized(int(values.pop()))
+
+
+def _keep(headers: Mapping[str, str]) -> float | None:
+    hint = re.search(r"\btimeout=([0-9]{1,6})\b", headers.get("keep-alive", ""))
+    return None if hint is None else float(hint[1])
+
+
+class Sized:
+    """A body of a known length (6.2)."""
+
+    __slots__ = ("_left", "done", "excess")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.done = length == 0
+        self.excess = False
+
+    def feed(self, data: bytes) -> bytes:
+        body = data[: self._left]
+        self._left -= len(body)
+        self.done = self._left == 0
+        self.excess |= len(body) < len(data)
+        return body
+
+    def ends(self) -> bool:
+        return self.done
+
+
+class UntilClose:
+    """A body that ends with its connection."""
+
+    done = False
+    excess = False
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def ends(self) -> bool:
+        return True
+
+
+class Chunked:
+    """A chunked body (7.1). Extensions and trailers are bounded, and not passed on."""
+
+    __slots__ = ("_ending", "_held", "_left", "_trailer", "done", "excess")
+
+    def __init__(self) -> None:
+        self._held = b""  # of a line that has begun
+        self._left = 0  # of the chunk's data
+        self._ending = False  # the chunk's data has ended, its line end is to come
+        self._trailer: int | None = None  # bytes of it so far, once the last chunk has come
+        self.done = False
+        self.excess = False
+
+    def ends(self) -> bool:
+        return self.done
+
+    def feed(self, data: bytes) -> bytes:
+        parts: list[bytes] = []
+        at = 0
+        if not (self._left or self._held or self._ending) and self._trailer is None:
+            # Whole chunks, one to a read or some: what servers of streams send.
+            while (plain := _PLAIN_SIZE.match(data, at)) and (size := int(plain[1], 16)):
+                start = plain.end()
+                end = start + size
+                if data[end : end + 2] != b"\r\n":
+                    break
+                parts.append(data[start:end])
+                at = end + 2
+                if at == len(data):
+                    return b"".join(parts)
+        return self._read(data, at, parts)
+
+    def _read(self, data: bytes, at: int, parts: list[bytes]) -> bytes:
+        """What comes from `at` on, after `parts`."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        try:
+            at = self._walk(data, at, parts)
+        except BadAnswer as error:
+            error.before = b"".join(parts)
+            raise
+        self.excess |= self.done and at < len(data)
+        return b"".join(parts)
+
+    def _walk(self, data: bytes, at: int, parts: list[bytes]) -> int:
+        """Up to where it could be read; what of a line has begun is held."""
+        while at < len(data) and not self.done:
+            if self._left:
+                part = data[at : at + self._left]
+                parts.append(part)
+                at += len(part)
+                self._left -= len(part)
+                self._ending = not self._left
+                continue
+            end = self._line_end(data, at)
+            if end < 0:
+                self._held = data[at:]
+                break
+            self._line(data[at:end])
+            at = end + 2
+        return at
+
+    def _line_end(self, data: bytes, at: int) -> int:
+        """Where the line at `at` ends, -1 where more is to come; of a chunk's data it is empty."""
+        most = 0 if self._ending else _LARGEST_LINE
+        end = data.find(b"\r\n", at, at + most + 2)
+        if end < 0:
+            begun = data[at : at + most + 2]
+            if len(begun) == most + 2 or b"\n" in begun or (self._ending and begun != b"\r"):
+                raise BadAnswer("a chunk that does not end where it said, or a line too long")
+        return end
+
+    def _line(self, line: bytes) -> None:
+        if self._ending:
+            self._ending = False
+        elif self._trailer is None:
+            size = _SIZE.fullmatch(line)
+            if size is None:
+                raise BadAnswer("a malformed chunk")
+            self._left = int(size[1], 16)
+            if not self._left:
+                self._trailer = 0
+        elif line:
+            self._trailer += len(line)
+            if self._trailer > _LARGEST_TRAILER or not _FIELD.fullmatch(line.decode("latin-1")):
+                raise BadAnswer("a malformed trailer")
+        else:
+            self.done = True
