@@ -23,7 +23,7 @@ from proxy.domain.limits import NANO
 from proxy.domain.routing import Model
 from proxy.domain.steps import finish
 from proxy.domain.usage import Usage
-from proxy.images.guard import judge
+from proxy.images.guard import judge, may_pass
 from proxy.images.kinds import limits_of
 from proxy.images.policy import ImageLimits, check_info, narrowest
 from proxy.images.sniff import format_of
@@ -39,9 +39,12 @@ def show(args: Namespace) -> None:
     """
     config = read_config(args)
     models = _models(config, args.model)
+    inline = config.images.mode == "inline" or bool(
+        args.model and models and models[0].inline_images
+    )
     try:
         limits = _limits(config, args.model)
-        part = asyncio.run(_judge(args.image, args.detail, config.images, limits))
+        part = asyncio.run(_judge(args.image, args.detail, config.images, limits, inline))
     except ImageRefused as error:
         raise Failure(f"refused: {error.message}") from None
     rows = [_row(part, model) for model in models]
@@ -67,20 +70,32 @@ def _limits(config: Config, model: str | None) -> ImageLimits:
     return narrowest([image_policy(config.images), *(limits_of(kind, 1) for kind in kinds)])
 
 
-async def _judge(image: str, detail: str | None, images: Images, limits: ImageLimits) -> ImagePart:
-    """The image as it may be sent, with its size. Raises ImageRefused."""
+async def _judge(
+    image: str, detail: str | None, images: Images, limits: ImageLimits, inline: bool
+) -> ImagePart:
+    """The image as it may be sent, with its size where it is known. Raises ImageRefused."""
     policy = image_policy(images)
     linked = "://" in image or image[:5].lower() == "data:"
     url = image if linked else await asyncio.to_thread(_read, Path(image))
     head, data = split_data(url)
     asked = ImagePart(0, 0, head, detail, data=data)
-    part = finish(judge(asked, [policy], limits, policy.mode == "inline"))
-    if part.sized or policy.mode == "url":
+    part = finish(judge(asked, [policy], limits, inline))
+    if part.sized or (policy.mode == "url" and not inline):
         return part
+    rules, size = (policy.urls,), 0
     async with open_fetcher(Metrics().fetches, egress_proxy(images)) as fetcher:
-        info = await fetcher.peek(part.url, (policy.urls,), limits.max_bytes, _KEY)
+        try:
+            if inline:
+                fetched = await fetcher.fetch(part.url, rules, limits.max_bytes, _KEY)
+                info, size = fetched.info, len(fetched.data)
+            else:
+                info = await fetcher.peek(part.url, rules, limits.max_bytes, _KEY)
+        except ImageRefused as error:
+            if inline or not may_pass(error, [policy]):
+                raise
+            return part
     check_info(info, limits)
-    return replace(part, width=info.width, height=info.height, format=info.format)
+    return replace(part, width=info.width, height=info.height, format=info.format, size=size)
 
 
 def _read(file: Path) -> str:
@@ -113,6 +128,6 @@ def _row(part: ImagePart, model: Model) -> dict[str, Any]:
 
 def _described(part: ImagePart) -> str:
     if not part.sized:
-        return "its size is not known in mode url, so the largest price holds"
+        return "its size is not known, so the largest price holds"
     size = f", {part.size:,} bytes" if part.size else ""
     return f"{part.format}, {part.width}x{part.height}{size}"

@@ -22,6 +22,9 @@ from proxy.domain.vocabulary import CACHE_KEYS, IMAGE_KEYS, PARTS, THOUGHTS
 #: Messages, parts and calls together: no honest request comes near, and each costs a check.
 MOST_PARTS: Final = 10_000
 
+#: Messages or parts that are checked in one step.
+_AT_ONCE: Final = 64
+
 #: Where images are.
 _URLS: Final = ("messages", ..., "content", ..., "image_url", "url")
 
@@ -89,8 +92,8 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> Steps[Chat
     stream = rule.boolean(fields, "stream")
     include_usage = _include_usage(fields, stream)
     detail = rule.choice(fields.get("detail"), "detail", rule.DETAILS)
-    messages = _messages(fields, allowed)
-    images = _images(messages, detail, allowed)
+    messages = yield from _messages(fields, allowed)
+    images = yield from _images(messages, detail, allowed)
     return ChatRequest(
         model=model,
         fields=raw,
@@ -152,7 +155,7 @@ def _cap(fields: Mapping[str, Any]) -> int | None:
     return min(caps, default=None)
 
 
-def _messages(fields: Mapping[str, Any], allowed: frozenset[str]) -> list[dict[str, Any]]:
+def _messages(fields: Mapping[str, Any], allowed: frozenset[str]) -> Steps[list[dict[str, Any]]]:
     messages = fields.get("messages")
     if messages is None:
         raise rule.missing("messages")
@@ -163,6 +166,8 @@ def _messages(fields: Mapping[str, Any], allowed: frozenset[str]) -> list[dict[s
     if sum(map(_size, messages)) > MOST_PARTS:
         raise rule.invalid("messages", f"must hold at most {MOST_PARTS} messages and parts")
     for index, message in enumerate(messages):
+        if index % _AT_ONCE == _AT_ONCE - 1:
+            yield
         _check_message(message, f"messages[{index}]", allowed)
     return messages
 
@@ -207,13 +212,17 @@ def _check_message(message: Any, path: str, allowed: frozenset[str]) -> None:
 
 def _images(
     messages: list[dict[str, Any]], detail: str | None, allowed: frozenset[str]
-) -> tuple[ImagePart, ...]:
+) -> Steps[tuple[ImagePart, ...]]:
     images: list[ImagePart] = []
+    seen = 0
     for number, message in enumerate(messages):
         content = message.get("content")
         if not isinstance(content, list):
             continue
         for index, part in enumerate(content):
+            seen += 1
+            if seen % _AT_ONCE == 0:
+                yield
             path = f"messages[{number}].content[{index}]"
             kind = _part_type(part, path, allowed)
             if kind == "image_url":

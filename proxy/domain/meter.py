@@ -171,7 +171,8 @@ class StreamMeter:
                 continue
             for place, text in self._texts.of(_decoded(data) or {}):
                 pieces[place].append(text)
-        self._delivered += self._tokenizer.guess([_joined(texts) for texts in pieces.values()])
+        if pieces:
+            self._delivered += self._tokenizer.guess([_joined(texts) for texts in pieces.values()])
 
 
 class _Texts:

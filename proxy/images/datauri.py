@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.domain.jsonbody import MOST_HEAD
 from proxy.domain.steps import STEP, Steps
 from proxy.images.errors import refuse
 
@@ -15,8 +16,6 @@ _HEADER: Final = re.compile(
     r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)(?:;[a-z0-9.+-]+=[a-z0-9.+_\"-]*)*;base64,",
     re.ASCII | re.IGNORECASE,
 )
-
-_PADDING: Final = ord("=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +33,12 @@ def parse_data_uri(head: str, text: bytes | memoryview, max_bytes: int) -> Steps
     Base64 is read strictly: the standard alphabet, its padding and nothing else
     (RFC 4648, 3.1 to 3.5). The size is judged before anything is copied. Raises ImageRefused.
     """
-    header = _HEADER.fullmatch(head)
+    header = _HEADER.fullmatch(head) if len(head) <= MOST_HEAD else None
     if header is None:
         raise refuse(
             "data_uri", "write the image as data:image/png;base64, followed by its bytes in base64"
         )
-    size = len(text) // 4 * 3 - sum(1 for mark in bytes(text[-2:]) if mark == _PADDING)
+    size = decoded_size(text)
     if size > max_bytes:
         raise refuse("too_large", f"the image has {size} bytes; at most {max_bytes} are allowed")
     with io.BytesIO() as data:  # gives its bytes away without a copy
@@ -54,6 +53,11 @@ def parse_data_uri(head: str, text: bytes | memoryview, max_bytes: int) -> Steps
         if not text or len(text) % 4 or data.tell() != size or _loses_bits(bytes(text[-4:])):
             raise _not_base64()
         return DataImage(header[1].lower(), data.getvalue())
+
+
+def decoded_size(text: bytes | memoryview) -> int:
+    """How many bytes base64 stands for."""
+    return len(text) // 4 * 3 - bytes(text[-2:]).count(b"=")
 
 
 def encode_base64(data: bytes) -> Steps[bytes]:

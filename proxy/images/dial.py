@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ssl import SSLContext
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import AddrInfoType, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 
 from proxy.images.addresses import is_public, parse_address
 from proxy.images.hosts import matches_host
@@ -29,6 +30,10 @@ OpenSocket = Callable[[AddrInfoType], socket.socket]
 
 #: Answers of each family that are tried: all are judged, but a name must not become a scan.
 _TRIED: Final = 2
+
+#: How much of what comes may be no image, but the frames of one, beside as much as there is image.
+_MOST_BESIDE: Final = 32 << 10
+_AT_ONCE: Final = 4 << 10
 
 
 class Blocked(OSError):
@@ -86,6 +91,32 @@ def _as_text(host: str | int, _port: str | int, _flow: int = 0, scope: int = 0) 
     return f"{host}%{scope}" if scope else str(host)
 
 
+class _Sparing(ResponseHandler):
+    """Ends a connection by which hardly any image comes: each interim answer and each chunk of a
+    byte is an object to the parser, and 256 KiB of them at a time would hold the loop for long.
+    """
+
+    _came = 0
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data) or 1, _AT_ONCE):
+            part = data[start : start + _AT_ONCE]
+            super().data_received(part)
+            self._came += len(part)
+            body = getattr(self._payload, "total_bytes", 0)
+            if self._came - 2 * body > _MOST_BESIDE:
+                if self.transport is not None:
+                    self.transport.abort()
+                return
+
+
+class _Connector(TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        sparing: type[ResponseHandler] = _Sparing
+        self._factory = partial(sparing, loop=asyncio.get_running_loop())
+
+
 class Dial(AbstractResolver):
     """One connection's way out: resolver and socket factory of a connector made for it.
 
@@ -102,7 +133,7 @@ class Dial(AbstractResolver):
 
     def connector(self, tls: SSLContext | bool) -> TCPConnector:
         """The connector for one request; its owner closes it."""
-        return TCPConnector(
+        return _Connector(
             resolver=self,
             socket_factory=self.open_socket,
             use_dns_cache=False,

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 from proxy.domain.chat import ChatRequest, ImagePart
 from proxy.domain.errors import ImageRefused
 from proxy.domain.steps import Steps
-from proxy.images.datauri import encode_base64
+from proxy.images.datauri import decoded_size, encode_base64
+from proxy.images.errors import refuse
 from proxy.images.kinds import limits_of
 from proxy.images.policy import (
     MODES,
@@ -22,7 +23,7 @@ from proxy.images.policy import (
     judge_data,
     narrowest,
 )
-from proxy.images.rewrite import rewrite
+from proxy.images.rewrite import RewriteRule, rewrite
 from proxy.images.sniff import ImageInfo
 from proxy.images.urls import UrlRules, check_url
 from proxy.images.visit import Fetched
@@ -54,11 +55,32 @@ class Source(Protocol):
     ) -> Fetched: ...
 
 
-class ImageGuard:
-    """The image policy at work. What it lets through is what was checked."""
+class _Room:
+    """What the images of one request may still come to, as base64 in its body."""
 
-    def __init__(self, observe: ImageObserver, source: Source) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def take(self, size: int) -> None:
+        """Make room for an image of so many bytes. Raises ImageRefused, also where none is left."""
+        self._left -= -(-size // 3) * 4
+        if self._left < 0 or (not size and not self._left):
+            raise refuse(
+                "too_large",
+                "the images are sent inline, and all of them come to more than "
+                f"{self._most / 2**20:.3g} MiB; send fewer of them, or smaller ones",
+            )
+
+
+class ImageGuard:
+    """The image policy at work. What it lets through is what was checked.
+
+    `most`: bytes that a request's images may come to where they are sent inline.
+    """
+
+    def __init__(self, observe: ImageObserver, source: Source, most: int) -> None:
         self._observe = observe
+        self._most = most
         self._source = source
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
@@ -91,9 +113,15 @@ class ImageGuard:
         judged = await self._all(
             request.images, lambda part: self._judged(part, policies, limits, inline)
         )
-        look = self._inlined if inline else self._inspected
-        if inline or mode == "inspect":
-            judged = await self._all(judged, lambda part: look(part, policies, limits, key))
+        if inline:
+            room = _Room(self._most)
+            judged = await self._all(
+                judged, lambda part: self._inlined(part, policies, limits, key, room)
+            )
+        elif mode == "inspect":
+            judged = await self._all(
+                judged, lambda part: self._inspected(part, policies, limits, key)
+            )
         for part in judged:
             self._observe("allowed", "", part.format, part.size)
         return replace(request, images=tuple(judged))
@@ -135,19 +163,26 @@ class ImageGuard:
         try:
             info = await self._source.peek(part.url, _rules(policies), limits.max_bytes, key)
         except ImageRefused as error:
-            if error.reason != "unreachable" or error.cause in _NEVER or _strict(policies):
+            if not may_pass(error, policies):
                 raise
             return part
         check_info(info, limits)
         return replace(part, format=info.format)
 
     async def _inlined(
-        self, part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, key: str
+        self,
+        part: ImagePart,
+        policies: Sequence[ImagePolicy],
+        limits: ImageLimits,
+        key: str,
+        room: _Room,
     ) -> ImagePart:
         """A linked image as the data: URI that is sent in its place."""
+        room.take(part.size)
         if part.sized:
             return part
         image = await self._source.fetch(part.url, _rules(policies), limits.max_bytes, key)
+        room.take(len(image.data))
         check_info(image.info, limits)
         return replace(
             part,
@@ -178,13 +213,11 @@ def judge(
     `limits` are those of the policies and of whom it is sent to. Internal hosts are for images
     that are fetched and sent inline. Raises ImageRefused.
     """
-    data = False
+    url, data = _rewritten(part.url, policies), False
     for policy in policies:
-        url = rewrite(part.url, policy.rewrite)
         data = url[:5].lower() == "data:" and "data" in policy.urls.schemes
         if not data:
-            rules = policy.urls if inline else replace(policy.urls, internal=())
-            url = str(check_url(url, rules))
+            url = str(check_url(url, policy.urls if inline else policy.urls.outer))
         part = replace(part, url=url, detail=cap_detail(part.detail, policy))
     if not data:
         return part
@@ -195,12 +228,23 @@ def judge(
         width=info.width,
         height=info.height,
         format=info.format,
-        size=len(text) // 4 * 3,
+        size=decoded_size(text),
     )
 
 
-def _strict(policies: Sequence[ImagePolicy]) -> bool:
-    return any(policy.on_unreachable == "reject" for policy in policies)
+def _rewritten(url: str, policies: Sequence[ImagePolicy]) -> str:
+    """By the rules of each policy in turn; those that two of them share are applied once."""
+    seen: set[RewriteRule] = set()
+    for policy in policies:
+        url = rewrite(url, [rule for rule in policy.rewrite if rule not in seen])
+        seen.update(policy.rewrite)
+    return url
+
+
+def may_pass(error: ImageRefused, policies: Sequence[ImagePolicy]) -> bool:
+    """Whether an image that could not be looked at goes up all the same, at its largest price."""
+    strict = any(policy.on_unreachable == "reject" for policy in policies)
+    return error.reason == "unreachable" and error.cause not in _NEVER and not strict
 
 
 def _rules(policies: Sequence[ImagePolicy]) -> tuple[UrlRules, ...]:

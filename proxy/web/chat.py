@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy.access import Access
 from proxy.domain.chat import ChatRequest, parse_chat
-from proxy.domain.errors import BadRequest, ImageRefused
+from proxy.domain.errors import BadRequest
 from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import limit_headers
@@ -56,7 +56,6 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     request = await door.images.admit(
         capped, key.images, key=key.key.id, inline=model.inline_images, kinds=model.kinds
     )
-    check_size(request, door.max_body)
     trace.stage("images")
     target = choose_target(model, door.draw())
     worst = await worst_case(request, model)
@@ -85,18 +84,6 @@ def check_use(request: ChatRequest, model: Model, key: Access) -> None:
         )
     if key.require_stream and not request.stream:
         raise BadRequest("With this key, 'stream' must be true.", param="stream")
-
-
-def check_size(request: ChatRequest, most: int) -> None:
-    """Raise ImageRefused for images, fetched to be sent inline, of more than a body may have."""
-    size = 4 * sum(-(-image.size // 3) for image in request.images)  # in base64
-    if size > most:
-        raise ImageRefused(
-            "too_large",
-            f"The images are sent inline, and come to {size / 2**20:.1f} MiB; "
-            f"{most / 2**20:g} MiB are allowed. Send fewer of them, or smaller ones.",
-            param="messages",
-        )
 
 
 async def worst_case(request: ChatRequest, model: Model) -> Estimate:
@@ -131,6 +118,7 @@ async def outgoing_call(
         body=await in_turns(openai.encode(request, target, model.output_param)),
         timeouts=provider.timeouts,
         secret=secret,
+        transport=provider.transport,
     )
 
 

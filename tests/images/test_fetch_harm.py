@@ -31,6 +31,7 @@ from tests.images.samples import make_image
 from tests.scripted import Close, End, Head, Pause, Raw, Reset, Send, Sleep, Split, Step
 
 URL = "http://pub.example/a"
+PICTURE = make_image("JPEG", 90, 80, icc_profile=bytes(100_000))
 MAX = 1 << 20
 WAYS = ("peek", "fetch")
 
@@ -207,3 +208,41 @@ async def test_connect_deadline(origin: Origin) -> None:
     async with asyncio.timeout(5), origin.fetcher(limits) as fetcher:
         for url in ("http://slow.example/", "https://pub.example/"):
             assert (await fails(fetcher, url)).cause == "timeout"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 400),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n\xff\r\n" * 2000),
+    ],
+    ids=["interim", "chunks"],
+)
+async def test_what_is_hardly_an_image(origin: Origin, way: str, head: bytes, more: bytes) -> None:
+    """A host that sends interim answers, or a byte in each chunk, without an end is left soon."""
+    sent = 0
+
+    def flood() -> Iterator[Step]:
+        nonlocal sent
+        yield Raw(head + b"4\r\n\xff\xd8\xff\xff\r\n" * bool(head))
+        for _ in range(100_000):
+            sent += len(more)
+            yield Raw(more)
+
+    origin.on("/a", lambda _: flood())
+    refused = await refusal(origin, URL, way)
+    await origin.plain.wait_closed(1)
+    assert (refused.reason, refused.cause) == ("unreachable", "broken")
+    assert sent < 8 << 20  # what the sockets' buffers take
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_hints_before_an_image(origin: Origin, way: str) -> None:
+    """A few interim answers, and chunks that are small, do an image no harm."""
+    hint = Raw(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n")
+    parts = [PICTURE[at : at + 16] for at in range(0, len(PICTURE), 16)]
+    origin.on("/a", lambda _: [hint, hint, *chunked(parts)])
+    async with origin.fetcher() as fetcher:
+        found = await getattr(fetcher, way)(URL, RULES, MAX, "key")
+    assert sniff(PICTURE) == getattr(found, "info", found)

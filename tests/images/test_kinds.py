@@ -43,7 +43,7 @@ async def admit(urls: list[str], *kinds: str, mode: str = "inspect", **info: obj
     """Images on their way to providers of these kinds. Raises ImageRefused."""
     shown = replace(ImageInfo("png", 8, 6, 1, animated=False), **info)
     source = Linked(shown)
-    guard = ImageGuard(lambda *_: None, source)
+    guard = ImageGuard(lambda *_: None, source, 1 << 25)
     request = parse(asks(*({"type": "image_url", "image_url": {"url": url}} for url in urls)))
     await guard.admit(request, [replace(WIDE, mode=mode)], key="key", inline=False, kinds=kinds)
     return source

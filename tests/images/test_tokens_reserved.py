@@ -76,7 +76,7 @@ async def reserved(
     """The image tokens of an estimate of a request with one image."""
     image = {"url": url} if detail is None else {"url": url, "detail": detail}
     request = parse(asks({"type": "image_url", "image_url": image}))
-    guard = ImageGuard(lambda *_: None, Host(width, height))
+    guard = ImageGuard(lambda *_: None, Host(width, height), 1 << 25)
     policies = [replace(POLICY, mode=mode)]
     admitted = await guard.admit(request, policies, key="key", inline=False)
     model = models()[f"as-{name}"]

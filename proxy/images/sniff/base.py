@@ -63,10 +63,10 @@ def check_held(needed: int, held: int, data: memoryview) -> None:
         raise NeedMore(len(data) + needed - held)
 
 
-def steps(data: memoryview) -> int:
+def steps(data: memoryview, usual: int) -> int:
     """How many blocks an image of this size may have before it is taken for an attack.
 
-    Encoders write blocks of 255 bytes and more; a hostile file is all block headers, and
-    would take seconds to walk.
+    `usual` is the least size in bytes that encoders give the blocks of large images; a hostile
+    file is all block headers, and would take seconds to walk.
     """
-    return len(data) // 128 + 4096
+    return len(data) // usual + 4096

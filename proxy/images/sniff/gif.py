@@ -16,6 +16,7 @@ from proxy.images.sniff.base import (
 )
 
 _SCREEN_END: Final = 13
+_USUAL: Final = 128  # a sub-block has 255 at the most
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
 #: The extension that has an animation begin again, as nearly all do, by its label and its name;
@@ -70,7 +71,7 @@ def _frames(data: memoryview, position: int, *, whole: bool) -> Iterator[tuple[i
     something follows the end of the `whole`.
     """
     none = True
-    budget = iter(range(steps(data)))
+    budget = iter(range(steps(data, _USUAL)))
     while (kind := _byte(data, position)) != _TRAILER:
         if kind == _EXTENSION:
             position = _skip_blocks(data, position + 2, budget)

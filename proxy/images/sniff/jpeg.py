@@ -22,6 +22,7 @@ _ORIENTATION: Final = 0x0112
 _MARKER: Final = re.compile(rb"\xff++([^\x00\xff])", re.DOTALL)
 _FILL: Final = re.compile(rb"\xff*+")
 _END: Final = re.compile(b"\xff\xd9")
+_WINDOW: Final = 64 << 10
 
 #: Extended XMP, the largest that cameras write, fills some hundreds.
 _MOST_SEGMENTS: Final = 4096
@@ -61,13 +62,19 @@ def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
         elif marker == _SCAN:
             if size is None:
                 raise NotAnImage
-            if _END.search(data, end) is None:
+            if not _ends(data, end):
                 raise NeedMore(max(end, len(data)) + 2)
             check_held(blocks // 8, len(data) - end, data)
             break
     if size is None:
         raise NotAnImage
     return ImageInfo("jpeg", *size, frames=1, animated=False, orientation=orientation or 1)
+
+
+def _ends(data: memoryview, begin: int) -> bool:
+    """Whether there is an end of image; it is most likely at the very end."""
+    windows = range(len(data), begin, -_WINDOW)
+    return any(_END.search(data, max(begin, stop - _WINDOW - 1), stop) for stop in windows)
 
 
 def _segments(data: memoryview) -> Iterator[tuple[int, int, int]]:

@@ -18,6 +18,7 @@ from proxy.images.sniff.base import (
 _CHUNK: Final = struct.Struct(">I4s")
 _SIGNATURE: Final = 8
 _CRC: Final = 4
+_USUAL: Final = 1024
 _HEADER_END: Final = 33  # the signature and the whole IHDR chunk
 
 #: Samples of a pixel, and the bits that each may have, by colour type (PNG, table 11.1).
@@ -116,7 +117,7 @@ def _declared(data: memoryview, start: int) -> int:
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
     """Each chunk's type, the offset of its data, and their length, which may lie beyond."""
     position = _SIGNATURE
-    for _ in range(steps(data)):
+    for _ in range(steps(data, _USUAL)):
         if position + _CHUNK.size > len(data):
             return
         length, kind = _CHUNK.unpack_from(data, position)

@@ -19,6 +19,7 @@ _CHUNK: Final = struct.Struct("<4sI")
 _RIFF_HEADER: Final = 12
 _FIRST: Final = _RIFF_HEADER + _CHUNK.size
 _ANIMATION: Final = 0x02
+_USUAL: Final = 1024
 #: How much of the payload tells the size, by the name of the chunk.
 _ENOUGH: Final = {b"VP8X": 10, b"VP8 ": 10, b"VP8L": 5, b"ANMF": 12}
 
@@ -95,7 +96,7 @@ def _uint24(data: memoryview, position: int) -> int:
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
     """Each chunk's name, where its payload begins, and its length; payloads are padded."""
     position = _RIFF_HEADER
-    for _ in range(steps(data)):
+    for _ in range(steps(data, _USUAL)):
         if position >= len(data):  # the last payload's padding may be missing
             return
         if position + _CHUNK.size > len(data):

@@ -1,0 +1,67 @@
+"""One image by its text, under several policies at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from proxy.domain.chat import ImagePart
+from proxy.domain.errors import ImageRefused
+from proxy.domain.steps import finish
+from proxy.images.guard import ImageGuard, judge
+from proxy.images.policy import ImagePolicy
+from proxy.images.rewrite import RewriteRule
+from proxy.images.sniff import ImageInfo
+from proxy.images.visit import Fetched
+from tests.domain.bodies import asks, parse
+from tests.images.samples import make_policy
+
+VERSIONED = RewriteRule.parse("https://cdn.example.com/", "https://cdn.example.com/v2/")
+MIRRORED = RewriteRule.parse("https://cdn.example.com/v2/", "https://mirror.example.net/")
+BASE = replace(make_policy(), rewrite=(VERSIONED,))
+
+
+def sent(*policies: ImagePolicy) -> str:
+    part = ImagePart(0, 0, "https://cdn.example.com/a.png", None)
+    return finish(judge(part, policies, BASE, inline=False)).url
+
+
+def test_a_rule_of_two_plans_is_applied_once() -> None:
+    """Plans that share the block's rules rewrite as one of them does; another rule goes on."""
+    assert sent(BASE) == sent(BASE, BASE) == "https://cdn.example.com/v2/a.png"
+    own = replace(BASE, rewrite=(MIRRORED, VERSIONED))
+    assert sent(BASE, own) == "https://mirror.example.net/a.png"
+
+
+def test_every_plan_judges_what_is_sent() -> None:
+    """A URL that one plan's rules made is checked by the other plan too."""
+    strict = replace(BASE, urls=replace(BASE.urls, deny=("mirror.example.net",)))
+    with pytest.raises(ImageRefused, match="not one that this gateway allows"):
+        sent(strict, replace(BASE, rewrite=(MIRRORED,)))
+
+
+class Heavy:
+    """A host of images of a mebibyte; `fetched` counts them."""
+
+    fetched = 0
+
+    async def peek(self, url: str, rules: object, max_bytes: int, key: str) -> ImageInfo:
+        raise AssertionError("nothing is to be looked at")
+
+    async def fetch(self, url: str, rules: object, max_bytes: int, key: str) -> Fetched:
+        self.fetched += 1
+        return Fetched(bytes(1 << 20), ImageInfo("png", 8, 6, 1, animated=False))
+
+
+async def test_inlined_images_have_a_bound_together() -> None:
+    """Once a request's images fill a body, no more of them are fetched, and it is refused."""
+    source = Heavy()
+    guard = ImageGuard(lambda *_: None, source, 4 << 20)
+    url = {"type": "image_url", "image_url": {"url": "https://pub.example/a"}}
+    policies = [make_policy(mode="inline", max_count=20)]
+    kept = await guard.admit(parse(asks(*[url] * 2)), policies, key="key", inline=True)
+    assert [part.size for part in kept.images] == [1 << 20] * 2
+    with pytest.raises(ImageRefused, match="come to more than 4 MiB"):
+        await guard.admit(parse(asks(*[url] * 20)), policies, key="key", inline=True)
+    assert source.fetched == 2 + 3
