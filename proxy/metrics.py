@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Final
 
 from prometheus_client import (
@@ -38,7 +40,7 @@ STAGES: Final = ("authenticate", "read", "validate", "images", "estimate", "rese
 class Fetches:
     """What the fetcher of images tells."""
 
-    def __init__(self, seconds: Histogram, cache: Counter) -> None:
+    def __init__(self, seconds: Tally, cache: Family) -> None:
         self._seconds = seconds
         self._cache = cache
 
@@ -49,6 +51,62 @@ class Fetches:
         self._cache.labels(result).inc()
 
 
+class Tally:
+    """One series of a histogram, counted in plain numbers until somebody looks."""
+
+    __slots__ = ("_bounds", "_counts", "_total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._clear()
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def taken(self) -> tuple[list[int], float]:
+        """What has come since the last time: how many by bucket, and their sum."""
+        taken = self._counts, self._total
+        self._clear()
+        return taken
+
+    def _clear(self) -> None:
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._total = 0.0
+
+
+class Tallies:
+    """A histogram's series as tallies: to observe a value then costs a tenth."""
+
+    def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
+        self._histogram = histogram
+        self._bounds = bounds
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+
+    def labels(self, *labels: str) -> Tally:
+        tally = self._tallies.get(labels)
+        if tally is None:
+            tally = self._tallies[labels] = Tally(self._bounds)
+        return tally
+
+    def tell(self) -> None:
+        """Have the histogram count what the tallies have."""
+        for labels, tally in self._tallies.items():
+            counts, total = tally.taken()
+            child = self._histogram.labels(*labels) if labels else self._histogram
+            child._sum.inc(total)
+            for bucket, count in zip(child._buckets, counts, strict=True):
+                if count:
+                    bucket.inc(count)
+
+
+class Family:
+    """A counter's series by their labels: to look one up takes longer than to count."""
+
+    def __init__(self, counter: Counter) -> None:
+        self.labels = cache(counter.labels)
+
+
 class Metrics:
     """Every series of the gateway. `max_keys`: further keys are counted as key="other"."""
 
@@ -56,6 +114,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._max_keys = max_keys
         self._keys: dict[str, str] = {}
+        self._tallies: list[Tallies] = []
 
         def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
             return Counter(f"visiongate_{name}", text, labels, registry=self.registry)
@@ -65,32 +124,37 @@ class Metrics:
 
         def histogram(
             name: str, text: str, labels: Iterable[str], buckets: tuple[float, ...]
-        ) -> Histogram:
-            return Histogram(
+        ) -> Tallies:
+            made = Histogram(
                 f"visiongate_{name}", text, labels, registry=self.registry, buckets=buckets
             )
+            self._tallies.append(Tallies(made, buckets))
+            return self._tallies[-1]
+
+        def counters(name: str, text: str, labels: Iterable[str]) -> Family:
+            return Family(counter(name, text, labels))
 
         whose = ("team", "key", "model")
         served = ("model", "provider")
-        self.requests = counter(
+        self.requests = counters(
             "requests", "Requests by what was answered.", (*whose, "provider", "status")
         )
-        self.tokens = counter("tokens", "Tokens charged.", (*whose, "kind", "source"))
-        self.cached = counter("cached_tokens", "Charged input tokens read from a cache.", whose)
-        self.image_tokens = counter("image_tokens", "Charged input tokens of images.", whose)
-        self.cost = counter("cost_usd", "USD charged.", whose)
+        self.tokens = counters("tokens", "Tokens charged.", (*whose, "kind", "source"))
+        self.cached = counters("cached_tokens", "Charged input tokens read from a cache.", whose)
+        self.image_tokens = counters("image_tokens", "Charged input tokens of images.", whose)
+        self.cost = counters("cost_usd", "USD charged.", whose)
         self.limit_amount = gauge(
             "limit_amount", "A team's limits for all models.", ("team", "unit", "window")
         )
         self.limit_used = gauge(
             "limit_used", "Used of a team's limits.", ("team", "unit", "window")
         )
-        self.rejections = counter("rejections", "Requests refused here.", ("team", "reason"))
-        self.images = counter("images", "Images judged.", ("verdict", "reason", "format"))
+        self.rejections = counters("rejections", "Requests refused here.", ("team", "reason"))
+        self.images = counters("images", "Images judged.", ("verdict", "reason", "format"))
         self.image_bytes = counter("image_bytes", "Bytes of images sent in requests.")
         self.fetches = Fetches(
-            histogram("image_fetch_seconds", "One image's way here.", (), _FIRST),
-            counter("image_cache", "Looks into the images kept.", ("result",)),
+            histogram("image_fetch_seconds", "One image's way here.", (), _FIRST).labels(),
+            counters("image_cache", "Looks into the images kept.", ("result",)),
         )
         self.request_seconds = histogram(
             "request_seconds", "From the request's head to the answer's end.", served, _SECONDS
@@ -107,13 +171,13 @@ class Metrics:
         self.store_seconds = histogram("store_seconds", "One script's way.", ("op",), _STAGE)
         self.overhead = histogram("overhead_seconds", "Time in the gateway.", ("stage",), _STAGE)
         self.streams = gauge("streams_active", "Streams open.")
-        self.streams_ended = counter("streams_ended", "Streams by how they ended.", ("reason",))
+        self.streams_ended = counters("streams_ended", "Streams by how they ended.", ("reason",))
         self.reserved = gauge("tokens_reserved", "Tokens reserved by requests in flight.")
         self.journal = gauge("journal_entries", "Settlements on disk that wait for the store.")
-        self.attempts = counter(
+        self.attempts = counters(
             "upstream_attempts", "Requests sent to providers.", ("provider", "outcome")
         )
-        self.alarms = counter("alarms", "What an operator must look into.", ("event",))
+        self.alarms = counters("alarms", "What an operator must look into.", ("event",))
         self.store_errors = counter("store_errors", "Times the store could not be reached.")
         gauge("workers", "Workers running.").set(1)
         gauge("config_info", "The config in use.", ("hash",)).labels(config_hash).set(1)
@@ -121,6 +185,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """The exposition text."""
+        for tallies in self._tallies:
+            tallies.tell()
         return generate_latest(self.registry)
 
     def key_label(self, key: KeyRecord) -> str:

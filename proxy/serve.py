@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -121,6 +122,7 @@ async def serve(config: Config, access: StoreAccess) -> None:
         )
         for warning in gate.door.warnings:
             log.warning("unsafe_store", warning=warning)
+        gc.freeze()  # what is there now stays: collections need not look through it
         await until_stopped(hurry=gate.door.end_calls)
         log.info("stopping", streams=gate.door.ledger.live)
     log.info("stopped")

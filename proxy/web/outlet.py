@@ -31,6 +31,7 @@ class Outlet:
 
     def __init__(self, http: web.Request, patience: float, *, reads_on: bool = False) -> None:
         self._http = http
+        self._protocol = http.protocol
         self._patience = patience
         self._reads_on = reads_on
         self._writer: AbstractStreamWriter | None = None
@@ -58,13 +59,13 @@ class Outlet:
     @property
     def gone(self) -> bool:
         """Whether the client has left."""
-        transport = self._http.transport
+        transport = self._protocol.transport
         return transport is None or transport.is_closing()
 
     @property
     def congested(self) -> bool:
         """Whether the client reads more slowly than we write."""
-        return self._http.protocol.writing_paused and not self.gone
+        return self._protocol.writing_paused and not self.gone
 
     async def drained(self) -> None:
         """Wait until it has caught up, or gone."""
@@ -83,7 +84,7 @@ class Outlet:
 
     def break_off(self, last: bytes) -> None:
         """Write `last` and close, so that no client takes the body for complete."""
-        transport = self._http.transport
+        transport = self._protocol.transport
         if transport is None or transport.is_closing():
             return
         if last:
@@ -97,7 +98,7 @@ class Outlet:
         asyncio.get_running_loop().call_later(self._patience, transport.abort)
 
     def _send(self, frame: bytes) -> None:
-        transport = self._http.transport
+        transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the client has gone")
         transport.write(frame)

@@ -194,7 +194,7 @@ async def _relay_whole(
 @asynccontextmanager
 async def _open(door: Door, outgoing: Outgoing, lease: Lease, trace: Trace) -> AsyncIterator[Call]:
     """A call that can be ended from its beginning; a failure is accounted for."""
-    opening = door.upstream.open(outgoing, lease.meter.called)
+    opening = door.upstreams[outgoing.transport].open(outgoing, lease.meter.called)
     try:
         if door.ended.is_set():
             raise stopping()

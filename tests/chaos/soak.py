@@ -99,7 +99,7 @@ class Soak:
         while time.monotonic() < self.until:
             key = self.keys[0]
             record = await self.directory.key(key.id, TEAM)
-            made = await self.directory.rotate_key(record, 3600)
+            made = await self.directory.rotate_key(record, OVERLAP)
             self.keys[0] = Key(key.id, made.secret, TEAM)
             self.rotations += 1
             limit = parse_limit(f"{self.dice.randint(500, 900)}M tokens/day")
@@ -111,6 +111,9 @@ class Soak:
             self.changes += 1
             await asyncio.sleep(1)
 
+
+#: Seconds for which a secret that was rotated still works: one a second is made, ten may live.
+OVERLAP = 8
 
 Client = Callable[[Soak, str], Awaitable[Sent]]
 
