@@ -9,7 +9,7 @@ SECONDS ?= 60
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos soak fuzz format lint types layers clients clean
+.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ soak: $(VENV)/.dev  ## mixed traffic for MINUTES (10), then the books and the me
 
 fuzz: $(VENV)/.dev  ## hostile URLs and images: SECONDS (60) for each target
 	SECONDS=$(SECONDS) $(BIN)/pytest -p no:cacheprovider -m fuzz -s --tb=short tests/fuzz
+
+bench: $(VENV)/.installed  ## what a stream costs, beside others; on a quiet Linux machine. ARGS="--help"
+	@$(BIN)/python -m bench.run $(ARGS)
 
 clients: $(VENV)/.dev  ## the official Node SDK against a running gateway (needs Node.js)
 	$(BIN)/python -m tests.clients.run_node

@@ -1,6 +1,6 @@
 """The yardstick: a pass-through in aiohttp and uvloop with no features at all.
 
-python -m bench.bare PORT UPSTREAM_PORT
+python -m bench.bare PORT UPSTREAM, such as 8080 https://127.0.0.1:8443
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ async def make(upstream: str) -> web.Application:
 if __name__ == "__main__":
     uvloop.install()
     web.run_app(
-        make(f"http://127.0.0.1:{sys.argv[2]}"),
+        make(sys.argv[2]),
         host="127.0.0.1",
         port=int(sys.argv[1]),
         access_log=None,
+        backlog=4096,
         print=None,
     )

@@ -1,0 +1,100 @@
+"""The bench's plumbing, in small; no figure is judged."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from bench import chart, kernel, measures, report
+from bench.asking import Part, png
+from bench.gateways import bare
+from bench.load import rightness
+from bench.measures import Spoilt, n1, open_bench
+from bench.run import main
+from bench.upstream import body
+from proxy.images.sniff import walk
+
+LINUX = pytest.mark.skipif(kernel.missing() is not None, reason="the bench measures on Linux only")
+
+
+@LINUX
+def test_bench_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run compares a bare pass-through with visiongate, and leaves nothing running."""
+    monkeypatch.setattr(measures, "SETTLING", 0.0)
+    file = tmp_path / "new" / "bench.json"
+    words = ["--reps", "1", "--scale", "0.01", "--only", "n1,lat,mb"]
+    assert main([*words, "--gateways", "bare,visiongate", "--json", str(file)]) == 0
+    results = json.loads(file.read_text())["results"]
+    for series in ("n1", "mb"):
+        assert {name: len(values) for name, values in results[series].items()} == {
+            "bare": 1,
+            "visiongate": 1,
+        }
+        assert all(values[0] > 0 for values in results[series].values())
+    assert set(results["lat.p99"]) == {"bare", "visiongate"}
+    assert results["n1.store"]["visiongate"][0] > 0
+    assert "ratio to" in capsys.readouterr().out
+    ElementTree.fromstring(file.with_suffix(".svg").read_text())
+    assert kernel.tree(os.getpid()) == [os.getpid()]
+
+
+@LINUX
+def test_wrong_stream_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway whose answers are not what they should be, to the byte, gets no figure."""
+    monkeypatch.setattr(measures, "SETTLING", 0.0)
+    with contextlib.ExitStack() as stack:
+        bench = stack.enter_context(open_bench(*kernel.cores(), scale=0.001))
+        gateway = stack.enter_context(bare(bench.place(tmp_path)))
+        assert n1(bench, gateway)[""] > 0
+        with pytest.raises(Spoilt, match="32 wrong streams"):
+            n1(bench, replace(gateway, usage=False))
+
+
+def test_words_are_checked() -> None:
+    """Where chunks are written anew, all words have to be there, in order, and the end."""
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    right = rightness(Part("/", "m", 1, chunks=3), usage=True, exact=False)
+    good = head + body(3).replace(b'":"', b'": "')
+    assert right(good)
+    assert not right(good.replace(b"word1", b"word"))
+    swapped = good.replace(b"word0", b"\0").replace(b"word1", b"word0").replace(b"\0", b"word1")
+    assert not right(swapped)
+    assert not right(good.replace(b"[DONE]", b""))
+
+
+def test_image_is_one() -> None:
+    """The image in a body of a megabyte is a PNG."""
+    image = png(4)
+    found = walk(image)
+    assert (found.width, found.height) == (4, 4)
+    Image.open(io.BytesIO(image)).load()
+
+
+def test_verdicts() -> None:
+    """A ratio of medians is held against what it must be and what it aims at."""
+    target = report.Target("n1", "bare", must=0.9, aim=0.6)
+    results = {"n1": {"bare": [100.0, 110.0, 90.0], "visiongate": [60.0, 59.0, 300.0]}}
+    assert report.ratio(results, target) == 0.6
+    assert report.against(results, target) == [0.6, 59 / 110, 300 / 90]
+    told = [report.verdict(value, target)[0] for value in (0.6, 0.9, 0.91)]
+    assert told == ["aim met", "met", "not met"]
+
+
+def test_chart_cuts_what_is_far_off() -> None:
+    """A bar that is many times as long as the others ends within the picture, and is cut."""
+    results = {"n1": {"bare": [100.0], "visiongate": [50.0, 60.0], "litellm": [11_000.0]}}
+    drawn = chart.draw(results, ["bare", "visiongate", "litellm"], "here & now")
+    ElementTree.fromstring(drawn)
+    assert drawn.count('class="cut"') == 1
+    assert "11,000" in drawn
+    assert "here &amp; now" in drawn
