@@ -44,7 +44,7 @@ _FORMATS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one is made at start, and looked up by identity
 class ImageLimits:
     """What images may be: their formats by name, how many of them, bytes, pixels, frames."""
 
@@ -56,7 +56,7 @@ class ImageLimits:
     max_frames: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImagePolicy(ImageLimits):
     """The `images` block of the config."""
 
