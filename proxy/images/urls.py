@@ -72,7 +72,7 @@ class UrlRules:
     @property
     def outer(self) -> UrlRules:
         """The same for an image that the gateway does not fetch for itself: nothing internal."""
-        return replace(self, internal=())
+        return replace(self, internal=()) if self.internal else self
 
 
 def check_url(url: str, rules: UrlRules) -> URL:
