@@ -132,7 +132,8 @@ class ImageGuard:
                 if rules.mode == "inline" and judged[-1].sized:
                     room.take(judged[-1].size)
             except ImageRefused as error:
-                faults.append((f"{part.path}.url", error))
+                # A traceback would lead back here: a cycle that holds the body.
+                faults.append((f"{part.path}.url", error.with_traceback(None)))
         if faults:
             raise self._refused(faults)
         return judged
