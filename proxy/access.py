@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -48,7 +49,7 @@ class Access:
 
     `team_blob` and `key_blob` are the records as they were read: the ledger admits nothing
     on the strength of older ones. `until`: seconds since 1970; a grant ends then, and `bounds`
-    are others.
+    are others. `derived` is what others work out of it once, and keep with it.
     """
 
     digest: str
@@ -66,14 +67,14 @@ class Access:
     images: tuple[ImagePolicy, ...]
     bounds: tuple[Bound, ...]
     until: float = math.inf
-    _by_model: dict[str, tuple[Bound, ...]] = field(default_factory=dict, repr=False)
+    derived: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def binding(self, model: str) -> tuple[Bound, ...]:
         """The limits that a request for `model` must fit."""
-        bounds = self._by_model.get(model)
+        bounds: tuple[Bound, ...] | None = self.derived.get(model)
         if bounds is None:
             bounds = tuple(b for b in self.bounds if b.limit.model in (ANY_MODEL, model))
-            self._by_model[model] = bounds
+            self.derived[model] = bounds
         return bounds
 
 

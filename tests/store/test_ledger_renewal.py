@@ -103,7 +103,7 @@ async def test_key_ends(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     access, told = await till.access(), list[GatewayError]()
     async with till.reserve(access, 80) as lease:
         lease.lost = told.append
-        monkeypatch.setattr("proxy.store.lease._end", lambda access: 1)
+        monkeypatch.setattr("proxy.store.lease.key_end", lambda access: 1)
         await until(lambda: told)
     assert "expired" in told[0].message
 
