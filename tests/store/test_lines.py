@@ -121,7 +121,7 @@ async def test_errors_are_not_shared(wired: Wired) -> None:
     replies = wired.ask("a", "b")
     await turns()
     wired.line.data_received(b"-ERR wrong\r\n+B\r\n")
-    assert [str(reply.result()) for reply in replies] == ["ERR wrong", "b'B'"]
+    assert [str(reply.result()) for reply in replies] == ["wrong", "b'B'"]
 
 
 async def test_cancelled(wired: Wired) -> None:
@@ -214,17 +214,14 @@ async def test_forgotten(store: Store) -> None:
 
 
 async def test_a_connection_that_is_stale(store_url: str) -> None:
-    """Where a server is there and does not answer on a connection, others are used."""
+    """What a server that is there does not answer on one connection is asked on another."""
     async with open_wire(store_url, GATEWAY) as (wire, store):
         await store.ping()
         wire.hold = b"STRLEN"
         held = asyncio.create_task(store.ask("x", "STRLEN", "x"))
         await wire.held.wait()
-        begun = asyncio.get_running_loop().time()
-        await asyncio.gather(*(store.ping() for _ in range(20)))
-        assert asyncio.get_running_loop().time() - begun < 1.5  # after two seconds it is given up
-        assert not held.done()
         wire.hold = None
-        held.cancel()
-        await asyncio.wait({held})
+        await asyncio.gather(*(store.ping() for _ in range(20)))
+        assert await held == 0
+        assert store.resent > 0
         wire.release()
