@@ -24,6 +24,7 @@ from proxy.store.commands import Argument as Argument
 from proxy.store.commands import Command, Work, asking, copied, pack, pack_script, with_source
 from proxy.store.commands import script_source as script_source
 from proxy.store.layout import SCHEMA, VERSION
+from proxy.store.lines import Call
 from proxy.store.node import Alone, Node
 from proxy.store.reach import GATEWAY as GATEWAY  # its users find them here
 from proxy.store.reach import PATIENT as PATIENT
@@ -36,6 +37,8 @@ _TRY_AGAIN: Final = 0.02  # seconds
 
 #: Scripts that may not be sent again when an answer was lost: it would be another one.
 _ONCE: Final = frozenset({"replace", "settle", "post"})
+#: Said instead of an answer: nothing was done, and something must be done about it first.
+_NOT_HERE: Final = (NoScriptError, MovedError, AskError, TryAgainError)
 #: Scripts that wait for replicas, and the part of a command's time that this may take (the server
 #: looks at its clock ten times a second). Sent again they write again, so WAIT is true of that too.
 _WAITING: Final = frozenset({"reserve"})
@@ -72,6 +75,19 @@ ScriptObserver = Callable[[str, float], None]
 
 def _unobserved(script: str, seconds: float) -> None:
     return
+
+
+class _Begun(Call, eq=False):
+    """A script that nobody waits for."""
+
+    script: str = ""
+    begun: float = 0.0
+    observe: ScriptObserver = _unobserved
+    then: Callable[[Any], None] = print
+
+    def told(self, reply: Any) -> None:
+        self.observe(self.script, time.perf_counter() - self.begun)
+        self.then(reply)
 
 
 class Store:
@@ -174,32 +190,32 @@ class Store:
 
     async def run_packed(self, script: str, key: str, packed: bytes) -> Any:
         """The same, of an EVALSHA that is packed; `key` is any of its keys."""
-        begun, twice = time.perf_counter(), script not in _ONCE
+        begun, node = time.perf_counter(), self.servers.known(key)
         try:
-            try:
-                return await self._use(key, self._work(script, packed), twice)
-            except NoScriptError:
-                return await self._use(key, self._work(script, with_source(packed, script)), twice)
+            if node is None or (self._wait_replicas and script in _WAITING):
+                return await self._run(script, key, packed)
+            reply = await node.ask(packed, script not in _ONCE)
+            if not isinstance(reply, Exception):
+                return reply
+            if isinstance(reply, _NOT_HERE):
+                return await self._run(script, key, packed)
+            raise reply
         except RedisError as error:
             raise unavailable(error) from error
         finally:
             self._observe(script, time.perf_counter() - begun)
 
     def begin(self, script: str, key: str, packed: bytes, then: Callable[[Any], None]) -> bool:
-        """Send a script and wait for nothing: `then` is told the reply, or as a value the error,
-        which may be one that `run` would do something about. False where nothing was sent, as
-        nobody knows yet which server has the key.
+        """Send a script, in its own time, and wait for nothing.
+
+        `then` is told the reply, or as a value the error, which may be one that `run` would do
+        something about. False where nothing was sent: nobody knows which server has the key.
         """
         node = self.servers.known(key)
         if node is None:
             return False
         begun = time.perf_counter()
-
-        def told(reply: asyncio.Future[Any]) -> None:
-            self._observe(script, time.perf_counter() - begun)
-            then(reply.result())
-
-        node.ask(packed, script not in _ONCE).add_done_callback(told)
+        node.send(_Begun(packed, script not in _ONCE, False, script, begun, self._observe, then))
         return True
 
     async def run_many(
@@ -245,6 +261,14 @@ class Store:
         asked = (node.use(lambda client: client.execute_command(*words)) for node in nodes)
         replies = await asyncio.gather(*asked, return_exceptions=True)
         return {node.name: reply for node, reply in zip(nodes, replies, strict=True)}
+
+    async def _run(self, script: str, key: str, packed: bytes) -> Any:
+        """The same with all that may be in the way."""
+        try:
+            return await self._use(key, self._work(script, packed), script not in _ONCE)
+        except NoScriptError:
+            packed = with_source(packed, script)
+            return await self._use(key, self._work(script, packed), script not in _ONCE)
 
     def _work(self, script: str, packed: bytes) -> Work[Any]:
         if self._wait_replicas and script in _WAITING:

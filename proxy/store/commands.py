@@ -28,14 +28,9 @@ def pack(*words: Argument) -> bytes:
 
 
 def pack_part(*words: Argument) -> bytes:
-    """Words of a command whose count `pack_parts` puts before."""
+    """Words of a command, of which `pack_head` is the beginning."""
     packed: bytes = _pack(words)
     return packed[packed.index(b"\n") + 1 :]
-
-
-def pack_parts(count: int, *parts: bytes) -> bytes:
-    """A command of so many words, packed in parts: some of them are the same for many."""
-    return b"*%d\r\n%b" % (count, b"".join(parts))
 
 
 @cache
@@ -52,15 +47,15 @@ def script_sha(name: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def script_head(script: str, keys: tuple[str, ...]) -> bytes:
-    """The packed words of EVALSHA before the script's arguments, 3 and one for each key."""
-    return pack_part("EVALSHA", script_sha(script), len(keys), *keys)
+def pack_head(script: str, keys: tuple[str, ...], count: int) -> bytes:
+    """An EVALSHA up to its first argument, which is '' (the time: the server's); so many follow."""
+    words = pack_part("EVALSHA", script_sha(script), len(keys), *keys, "")
+    return b"*%d\r\n%b" % (4 + len(keys) + count, words)
 
 
 def pack_script(script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> bytes:
     """EVALSHA."""
-    count = 3 + len(keys) + len(arguments)
-    return pack_parts(count, script_head(script, keys), pack_part(*arguments))
+    return pack("EVALSHA", script_sha(script), len(keys), *keys, *arguments)
 
 
 def with_source(packed: bytes, script: str) -> bytes:
@@ -97,11 +92,11 @@ async def _reply(connection: Any) -> Any:
 @dataclass(frozen=True, slots=True)
 class Command:
     """A work that is one command, packed, and needs no connection of its own. `name` is whose
-    reply it is, to redis-py.
+    reply it is, to redis-py, where that makes something of it.
     """
 
     packed: bytes
-    name: str = "EVALSHA"
+    name: str = ""
 
     async def __call__(self, client: Any) -> Any:
         (reply,) = await exchange(client, (self.packed,))
@@ -111,7 +106,7 @@ class Command:
 
     def read(self, client: Any, reply: Any) -> Any:
         """The reply as redis-py has it."""
-        callback = client.response_callbacks.get(self.name)
+        callback = client.response_callbacks.get(self.name) if self.name else None
         return callback(reply) if callback else reply
 
 

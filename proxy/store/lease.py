@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -16,7 +16,7 @@ from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State
 from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
-from proxy.store.commands import Argument, pack_part, pack_parts, script_head
+from proxy.store.commands import Argument, pack_head, pack_part
 from proxy.store.layout import team_keys
 
 
@@ -90,18 +90,18 @@ class Lease:
             return Outcome(Phase.STREAMING, None, 0, hidden=True)
 
 
+_OWN: Final = 7  # words: the id, the amounts, the price of the input
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What every reserve of an access for a model at a provider has in common, packed.
-
-    `given` is between the id and the amounts, `limits` after them; `count` words in all.
+    """What every reserve of an access for a model at a provider has in common, packed: the
+    words before and after its own.
     """
 
     bounds: tuple[Bound, ...]
     head: bytes
-    given: bytes
-    limits: bytes
-    count: int
+    tail: bytes
 
 
 def terms_of(lease: Lease, seconds: float) -> Terms:
@@ -115,7 +115,7 @@ def terms_of(lease: Lease, seconds: float) -> Terms:
 
 def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
     keys, bounds = team_keys(access.team.name), access.binding(model)
-    given = (
+    tail = (
         int(seconds * 1000),
         access.key.id,
         model,
@@ -124,24 +124,17 @@ def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
         access.key_blob,
         key_end(access),
         "0" if access.enforce else "1",
+        *(word for bound in bounds for word in bound.arguments),
     )
-    limits = [word for bound in bounds for word in bound.arguments]
-    return Terms(
-        bounds=bounds,
-        head=script_head("reserve", keys) + pack_part(""),
-        given=pack_part(*given),
-        limits=pack_part(*limits),
-        count=3 + len(keys) + 2 + len(given) + 6 + len(limits),
-    )
+    return Terms(bounds, pack_head("reserve", keys, _OWN + len(tail)), pack_part(*tail))
 
 
 def to_reserve(lease: Lease, terms: Terms) -> bytes:
     """The call of reserve, packed."""
     amounts = lease.estimate.amounts
     # Should its worker be gone before it tells anything, the upstream has likely been asked.
-    asked = pack_part(*_numbers(amounts), lease.estimate.price.prompt(amounts.input))
-    id = pack_part(lease.id)
-    return pack_parts(terms.count, terms.head, id, terms.given, asked, terms.limits)
+    sent = lease.estimate.price.prompt(amounts.input)
+    return terms.head + pack_part(lease.id, *_numbers(amounts), sent) + terms.tail
 
 
 def to_renew(lease: Lease) -> list[Argument]:

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
+import msgspec
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import InvalidResponse, MasterDownError, ReadOnlyError, RedisError
 
 _UNANSWERED: Final = 512  # commands; the others wait their turn
+_HOLD: Final = 0.005  # seconds for which what is not wanted soon waits for company
 _NOTHING: Final = object()
 #: What an old primary or a replica says: the store's name may lead to another server by now.
 NOT_PRIMARY: Final = (ReadOnlyError, MasterDownError)
@@ -34,25 +36,37 @@ async def converse(client: Any, *words: str) -> Any:
         await connection.disconnect(nowait=True)
 
 
-class Call:
-    """A command, packed, and whoever waits for its reply. `twice`: it may be sent again."""
+class Call(msgspec.Struct, eq=False):
+    """A command, packed, and whoever waits for its reply. `twice`: it may be sent again.
 
-    __slots__ = ("_reply", "packed", "twice")
+    `soon`: it goes out at once; else with the next that does, or a moment later.
+    """
 
-    def __init__(self, packed: bytes, twice: bool, reply: asyncio.Future[Any]) -> None:
-        self.packed = packed
-        self.twice = twice
-        self._reply = reply
+    packed: bytes
+    twice: bool
+    soon: bool = True
 
     @property
     def given_up(self) -> bool:
         """Whether nobody waits for it any more."""
-        return self._reply.done()
+        return False
 
     def told(self, reply: Any) -> None:
         """The reply, or as a value the error in its place."""
-        if not self._reply.done():
-            self._reply.set_result(reply)
+
+
+class Question(Call, eq=False, kw_only=True):
+    """A call whose reply is waited for."""
+
+    reply: asyncio.Future[Any]
+
+    @property
+    def given_up(self) -> bool:
+        return self.reply.done()
+
+    def told(self, reply: Any) -> None:
+        if not self.reply.done():
+            self.reply.set_result(reply)
 
 
 class Line(asyncio.Protocol):
@@ -82,6 +96,7 @@ class Line(asyncio.Protocol):
         self._writer: Any = None
         self._reader: Any = None
         self._flushing = True  # until it is connected
+        self._holding = False
         self._closed = self._loop.create_future()
         self._connecting = self._loop.create_task(self._connect(), name="store-connect")
 
@@ -92,9 +107,14 @@ class Line(asyncio.Protocol):
             if self._watch is None:
                 self._watch = self._loop.call_later(self._patience, self.watch)
         self._waiting.append(call)
-        if not self._flushing:
+        if self._flushing:
+            return
+        if call.soon:
             self._flushing = True
             self._loop.call_soon(self._flush)
+        elif not self._holding:
+            self._holding = True
+            self._loop.call_later(_HOLD, self._let_go)
 
     @property
     def quiet(self) -> float:
@@ -140,6 +160,11 @@ class Line(asyncio.Protocol):
         connection._writer = connection._reader = None
         self._writer.transport.set_protocol(self)
         self._flush()
+
+    def _let_go(self) -> None:
+        self._holding = False
+        if self._waiting and not self._flushing:
+            self._flush()
 
     def _flush(self) -> None:
         self._flushing = False

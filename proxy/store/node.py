@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
 from proxy.store.commands import Command, Work
-from proxy.store.lines import NOT_PRIMARY, Call, Line, converse
+from proxy.store.lines import NOT_PRIMARY, Call, Line, Question, converse
 from proxy.store.reach import AT_ONCE, Away, Patience, unavailable
 
 _ATTEMPT: Final = 2.0  # seconds that a server which is there has for one command
@@ -78,7 +78,7 @@ class Node:
     def ask(self, packed: bytes, twice: bool) -> asyncio.Future[Any]:
         """What comes of a packed command: the reply, or as a value the error that `use` raises."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.send(Call(packed, twice, reply))
+        self.send(Question(packed, twice, reply=reply))
         return reply
 
     def send(self, call: Call) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store, end_tasks, refused
-from proxy.store.commands import pack_script
+from proxy.store.commands import pack_head, pack_part
 from proxy.store.journal import Entry, Journal, outrun
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease, settlement
@@ -82,7 +82,8 @@ class Settlements:
         keys, team = team_keys(lease.team), lease.team
         then = partial(self._told, lease, self._marks.before(team))
         self._flying.add(lease)
-        if not self._store.begin(script, keys[0], pack_script(script, keys, arguments), then):
+        packed = pack_head(script, keys, len(arguments) - 1) + pack_part(*arguments[1:])
+        if not self._store.begin(script, keys[0], packed, then):
             self._queue_up(lease)
 
     def _told(self, lease: Lease, before: int, reply: Any) -> None:

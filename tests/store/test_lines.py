@@ -15,7 +15,7 @@ from redis.exceptions import ReadOnlyError
 from proxy.store import lines
 from proxy.store.client import Store
 from proxy.store.layout import team_keys
-from proxy.store.lines import Call, Line
+from proxy.store.lines import Line, Question
 from proxy.store.reach import GATEWAY
 from tests.store.ledgers import open_till
 from tests.store.wire import open_wire
@@ -51,7 +51,7 @@ class Wired:
     def ask(self, *names: str) -> list[asyncio.Future[Any]]:
         replies = [asyncio.get_running_loop().create_future() for _ in names]
         for name, reply in zip(names, replies, strict=True):
-            self.line.send(Call(name.encode(), True, reply))
+            self.line.send(Question(name.encode(), True, reply=reply))
         return replies
 
 

@@ -15,7 +15,7 @@ from tests.store.scripts import NAMES, connect, seeded
 
 NONE = "NOTHING"
 BUGS = {
-    "admits whatever is asked": ("if not fits and ARGV[10] ~= '1' then", "if false then"),
+    "admits whatever is asked": ("if not fits and ARGV[16] ~= '1' then", "if false then"),
     "forgets what is reserved": ("limit.used + limit.reserved + limit.asked", "limit.used"),
     "admits one too many": (
         "+ limit.asked > limit.amount then",
