@@ -93,7 +93,13 @@ BUGS = {
     "spares leases for ever": ("spared <= 0 or spared > SPARE", "spared > SPARE"),
     "spares leases that need not be": ("now - seen > SILENCE", "now - seen > 7000"),
     "does not count what it writes": ("team[SEQUENCE] = team[SEQUENCE] + 1", ""),
-    "rounds money": ("string.format('%.0f', number)", "tostring(number)"),
+    "rounds money": (
+        "string.format('%d %d %d %d %d %d %d', unpack(sums))",
+        "table.concat(sums, ' ')",
+    ),
+    "loses a bucket": ("filled[field] = stored[field]", ""),
+    "fills a bucket once": ("stored[field] = string.format(", "local _ = string.format("),
+    "forgets what is posted": ("if posted[i] ~= 0 then", "if false then"),
 }
 
 

@@ -11,8 +11,9 @@
 --        {'expired'} for a key past its end; {'gone'} for an id whose lease ran out, or that
 --        was settled or given back before it came.
 
-local now = clock(ARGV[1])
 local id, key_id, model = ARGV[2], ARGV[10], ARGV[11]
+read_tallies(key_id, model)
+local now = clock(ARGV[1])
 local records = redis.call('HMGET', RECORDS, 'team', 'key:' .. key_id)
 if records[1] ~= ARGV[13] or records[2] ~= ARGV[14] then
   return {'stale', records[1] or '', records[2] or ''}
