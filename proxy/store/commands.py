@@ -35,10 +35,11 @@ def pack_part(*words: Argument) -> bytes:
 
 @cache
 def script_source(name: str) -> str:
-    """A script with the shared part put behind its first line."""
+    """A script with the shared parts put behind its first line."""
     folder = resources.files("proxy.store") / "lua"
     shebang, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    return f"{shebang}\n{(folder / 'common.lua').read_text()}\n{body}"
+    shared = ((folder / f"{part}.lua").read_text() for part in ("calendar", "common"))
+    return "\n".join((shebang, *shared, body))
 
 
 @cache

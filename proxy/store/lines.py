@@ -128,7 +128,7 @@ class Line(asyncio.Protocol):
             self._watch.cancel()
         self._connecting.cancel()
         if self._writer is not None:
-            self._writer.close()
+            self._writer.transport.abort()  # a server that reads nothing would hold up an end
         self._flushing = True
         left = [*self._sent, *self._waiting]
         self._sent.clear()
@@ -209,7 +209,9 @@ class Line(asyncio.Protocol):
 
     def watch(self) -> None:
         """Look whether calls wait and nothing is heard, and go on looking while they wait."""
-        self._watch = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if (quiet := self.quiet) >= self._patience:
             self._silent(self)
         elif quiet:

@@ -15,9 +15,9 @@ from redis.exceptions import ReadOnlyError
 from proxy.store import lines
 from proxy.store.client import Store
 from proxy.store.layout import team_keys
-from proxy.store.lines import Line, Question
+from proxy.store.lines import Call, Line, Question
 from proxy.store.reach import GATEWAY
-from tests.store.ledgers import open_till
+from tests.store.ledgers import open_till, until
 from tests.store.wire import open_wire
 
 KEYS = team_keys("vision")
@@ -93,6 +93,18 @@ async def test_no_waiting(wired: Wired) -> None:
     wired.ask("b")
     await turns()
     assert wired.written == [b"a", b"b"]
+
+
+async def test_no_hurry(wired: Wired) -> None:
+    """What is not wanted soon goes out with the next that is, or else a moment later."""
+    wired.line.send(Call(b"a", True, soon=False))
+    await turns()
+    assert wired.written == []
+    wired.ask("b")
+    await turns()
+    assert wired.written == [b"ab"]
+    wired.line.send(Call(b"c", True, soon=False))
+    await until(lambda: wired.written[1:] == [b"c"])
 
 
 async def test_before_it_is_connected() -> None:

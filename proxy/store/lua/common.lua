@@ -1,4 +1,5 @@
--- common.lua: what every script of the ledger shares; the loader puts it before each.
+-- common.lua: what every script of the ledger shares; the loader puts it before each, and
+--   calendar.lua before it.
 --
 -- KEYS, the same six for every script, all of one team and so of one slot:
 --   1 records       hash  'team' -> record, 'key:<id>' -> record (JSON, never read here)
@@ -26,7 +27,6 @@
 local RECORDS, COUNTERS, RESERVATIONS, LEASES, EXPIRED, ROWS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
-local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
 local KEEP_EXPIRED = 7 * DAY
 local KEEP_VOID = 10 * MINUTE
 local SILENCE = 15000
@@ -50,45 +50,20 @@ local function int(number)
   return string.format('%d', number)
 end
 
--- Civil date of a day number (days since 1970-01-01), proleptic Gregorian.
-local function date(day)
-  local z = day + 719468
-  local era = math.floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
-    - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local mp = math.floor((5 * doy + 2) / 153)
-  local month = mp < 10 and mp + 3 or mp - 9
-  return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - math.floor((153 * mp + 2) / 5) + 1
-end
-
-local function day_of(time)
-  return string.format('%04d-%02d-%02d', date(math.floor(time / DAY)))
-end
-
-local function stamps_of(time)
-  local year, month = date(math.floor(time / DAY))
-  return {math.floor(time / HOUR), math.floor(time / DAY), year * 12 + month, 0}
-end
-
 -- Counters, each read once a script, and written by `save`: as they are stored, and tallies.
 local stored, filled, cache = {}, {}, {}
 
--- Reads in one go what will be needed; the rest is read as it is.
-local function read(fields)
+-- Reads in one go what a request of this key will need; the rest is read as it is.
+local function read_tallies(key_id, model)
+  local key = 'key:' .. key_id .. '|'
+  local fields = {'team|*', 'team|' .. model, key .. '*', key .. model}
   local values = redis.call('HMGET', COUNTERS, unpack(fields))
-  for i = 1, #fields do stored[fields[i]] = values[i] end
+  for i = 1, 4 do stored[fields[i]] = values[i] end
 end
 
 local function counter(field)
   if stored[field] == nil then stored[field] = redis.call('HGET', COUNTERS, field) end
   return stored[field]
-end
-
-local function read_tallies(key_id, model)
-  local key = 'key:' .. key_id .. '|'
-  read({'team|*', 'team|' .. model, key .. '*', key .. model})
 end
 
 local function tally(scope, model)
