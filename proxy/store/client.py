@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import (
@@ -24,7 +25,7 @@ from proxy.store.commands import Argument as Argument
 from proxy.store.commands import Command, Work, asking, copied, pack, pack_script, with_source
 from proxy.store.commands import script_source as script_source
 from proxy.store.layout import SCHEMA, VERSION
-from proxy.store.lines import Call
+from proxy.store.lines import Errand
 from proxy.store.node import Alone, Node
 from proxy.store.reach import GATEWAY as GATEWAY  # its users find them here
 from proxy.store.reach import PATIENT as PATIENT
@@ -75,19 +76,6 @@ ScriptObserver = Callable[[str, float], None]
 
 def _unobserved(script: str, seconds: float) -> None:
     return
-
-
-class _Begun(Call, eq=False):
-    """A script that nobody waits for."""
-
-    script: str = ""
-    begun: float = 0.0
-    observe: ScriptObserver = _unobserved
-    then: Callable[[Any], None] = print
-
-    def told(self, reply: Any) -> None:
-        self.observe(self.script, time.perf_counter() - self.begun)
-        self.then(reply)
 
 
 class Store:
@@ -214,8 +202,8 @@ class Store:
         node = self.servers.known(key)
         if node is None:
             return False
-        begun = time.perf_counter()
-        node.send(_Begun(packed, script not in _ONCE, False, script, begun, self._observe, then))
+        observe = partial(self._observe, script)
+        node.send(Errand(packed, script not in _ONCE, observe=observe, then=then))
         return True
 
     async def run_many(

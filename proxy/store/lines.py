@@ -8,6 +8,7 @@ whether anything has been heard at all.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -67,6 +68,19 @@ class Question(Call, eq=False, kw_only=True):
     def told(self, reply: Any) -> None:
         if not self.reply.done():
             self.reply.set_result(reply)
+
+
+class Errand(Call, eq=False, kw_only=True):
+    """A call that nobody waits for: `then` is told its reply, `observe` the seconds it took."""
+
+    observe: Callable[[float], None]
+    then: Callable[[Any], None]
+    soon: bool = False
+    begun: float = msgspec.field(default_factory=time.perf_counter)
+
+    def told(self, reply: Any) -> None:
+        self.observe(time.perf_counter() - self.begun)
+        self.then(reply)
 
 
 class Line(asyncio.Protocol):

@@ -237,3 +237,4 @@ async def test_a_connection_that_is_stale(store_url: str) -> None:
         assert await held == 0
         assert store.resent > 0
         wire.release()
+        await wire.passed.wait()
