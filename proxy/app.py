@@ -104,7 +104,7 @@ def _keeping(config: cfg.Config, store: str, metrics: Metrics, log: logs.Log) ->
     """What the gateway itself keeps beside the store of that identity."""
 
     def alarm(event: str, **fields: object) -> None:
-        metrics.alarms.labels(event).inc()
+        metrics.alarms[event,] += 1
         log.error(event, **fields)
 
     def backwards(team: str, writings: int) -> None:

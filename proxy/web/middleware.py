@@ -60,7 +60,8 @@ def refuser(door: Door, *, recorded: bool) -> Refuse:
     """What answers a request that does not come as far as the middleware."""
 
     def refuse(http: web.BaseRequest, status: int) -> web.StreamResponse:
-        trace = Trace(request_id(http), http.remote or "", reason="malformed")
+        trace = Trace(request_id(http), http.remote or "")
+        trace.reason = "malformed"
         text = _UNHANDLED.get(status)
         error = BadRequest(text) if text else GatewayError(_FAILED)
         error.status = status
