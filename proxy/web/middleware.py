@@ -46,11 +46,17 @@ def watch(trusted: tuple[Network, ...], *, recorded: bool) -> Middleware:
         )
         status = CLIENT_GONE
         try:
-            answer = await _answered(request, handler, trace)
+            answer = await handler(request)
+            status = answer.status
+            return answer
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as caught:
+            answer = _refused(request, caught, trace)
             status = answer.status
             return answer
         finally:
-            if recorded and request.path != "/healthz":
+            if recorded and (trace.route or request.path) != "/healthz":
                 record(request.app[DOOR], request, trace, status)
 
     return watched
@@ -86,15 +92,11 @@ async def name_request(http: web.Request, response: web.StreamResponse) -> None:
         response.headers[REQUEST_ID] = http[TRACE].id
 
 
-async def _answered(http: web.Request, handler: Handler, trace: Trace) -> web.StreamResponse:
-    try:
-        return await handler(http)
-    except (asyncio.CancelledError, ConnectionError):
-        raise
-    except Exception as caught:
-        error = _as_ours(http, caught, trace)
-        # Else the two hold each other, and this frame all that the request brought.
-        error.__traceback__ = caught.__traceback__ = None
+def _refused(http: web.Request, caught: Exception, trace: Trace) -> web.StreamResponse:
+    """The answer to what was raised. Raises ConnectionError where another has begun."""
+    error = _as_ours(http, caught, trace)
+    # Else the two hold each other, and their frames all that the request brought.
+    error.__traceback__ = caught.__traceback__ = None
     trace.reason = error.reason
     if http.writer.output_size > 0:
         raise ConnectionError("a second answer would follow a part of the first")
