@@ -200,7 +200,7 @@ def admin_app(door: Door, config: cfg.Config) -> web.Application:
 
 
 def _app(door: Door, config: cfg.Config, *, recorded: bool) -> web.Application:
-    middleware = watch(config.server.trusted_proxies, recorded=recorded)
+    middleware = watch(door, config.server.trusted_proxies, recorded=recorded)
     app = web.Application(middlewares=[middleware], client_max_size=door.max_body)
     app[DOOR] = door
     app[REFUSE] = refuser(door, recorded=recorded)
