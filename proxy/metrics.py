@@ -51,7 +51,7 @@ class Counts(defaultdict[tuple[str, ...], float]):
     def tell(self) -> None:
         """Have the counter count what has come since the last time."""
         for labels, count in self.items():
-            self._counter.labels(*labels).inc(count)
+            (self._counter.labels(*labels) if labels else self._counter).inc(count)
         self.clear()
 
 
@@ -173,7 +173,7 @@ class Metrics:
         )
         self.rejections = counters("rejections", "Requests refused here.", ("team", "reason"))
         self.images = counters("images", "Images judged.", ("verdict", "reason", "format"))
-        self.image_bytes = counter("image_bytes", "Bytes of images sent in requests.")
+        self.image_bytes = counters("image_bytes", "Bytes of images sent in requests.", ())
         self.fetches = Fetches(
             histogram("image_fetch_seconds", "One image's way here.", (), _FIRST)[()],
             counters("image_cache", "Looks into the images kept.", ("result",)),
@@ -250,4 +250,4 @@ class Metrics:
     def image(self, verdict: str, reason: str, format: str, size: int) -> None:
         """Count an image judged."""
         self.images[verdict, reason, format] += 1
-        self.image_bytes.inc(size)
+        self.image_bytes[()] += size
