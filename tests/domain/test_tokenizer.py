@@ -49,6 +49,13 @@ def test_bytes_are_a_bound(texts: list[str], model: str) -> None:
     assert count(texts) <= bytes_bound(texts) == len("".join(texts).encode())
 
 
+@given(st.lists(st.text(max_size=40), max_size=4), st.sampled_from(("gpt-4", "gpt-4o")))
+def test_a_few_texts_count_as_in_a_batch(texts: list[str], model: str) -> None:
+    """Texts that are counted by themselves are as many tokens as among many others."""
+    count = tokenizer_for(model).bound
+    assert count(texts) == count([*texts, *[""] * 100])
+
+
 @pytest.mark.parametrize("text", ["word ", "é", "-", "龘"])
 @pytest.mark.parametrize("model", ["gpt-4", "gpt-4o"])
 def test_what_takes_too_long_is_bounded(model: str, text: str) -> None:
