@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -76,42 +76,49 @@ def _over(request: ChatRequest, cap: int) -> BadRequest:
 
 def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     """The prompt without its images, never below what a provider bills."""
-    read = list(_read(request.messages))
-    texts = [value for value in read if isinstance(value, str)]
-    definitions = [
-        *(msgspec.json.encode(value) for value in read if isinstance(value, dict | list)),
-        *(bytes(raw) for name, raw in request.fields.items() if name not in _UNREAD),
-    ]
-    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
-    framing += sum(_PER_DEFINITION * (1 + text.count(b"{")) for text in definitions)
-    return tokenizer.bound([*texts, *(text.decode() for text in definitions)]) + framing
-
-
-def _read(messages: list[dict[str, Any]]) -> Iterator[Any]:
-    """What a model reads of the messages: all that is said beside the media."""
-    for message in messages:
+    texts: list[str] = []
+    definitions = [bytes(raw) for name, raw in request.fields.items() if name not in _UNREAD]
+    for message in request.messages:
         content = message.get("content")
-        for part in content if isinstance(content, list) else ():
-            yield from (value for name, value in part.items() if name not in CARRIERS)
-        yield from (
-            value
-            for name, value in message.items()
-            if name not in CARRIERS and not (name == "content" and isinstance(value, list))
-        )
+        if isinstance(content, list):
+            for part in content:
+                _read(part, texts, definitions)
+            message = {**message, "content": None}
+        _read(message, texts, definitions)
+    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
+    for text in definitions:
+        framing += _PER_DEFINITION * (1 + text.count(b"{"))
+        texts.append(text.decode())
+    return tokenizer.bound(texts) + framing
+
+
+def _read(members: dict[str, Any], texts: list[str], definitions: list[bytes]) -> None:
+    """Add what a model reads of a message or part: all that is said beside the media."""
+    for name, value in members.items():
+        if name in CARRIERS:
+            continue
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, dict | list):
+            definitions.append(msgspec.json.encode(value))
 
 
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:
     """The worst case: prompt, images at their largest, and the capped output times `n`."""
-    image = sum(image_cost(part) for part in request.images)
-    prompt = Amounts(requests=1, input=text + image, output=0, images=len(request.images), usd=0)
-    return with_cap(Estimate(prompt, text, image, price, request.n), request.cap or 0)
+    image = sum(map(image_cost, request.images))
+    amounts = _amounts(text + image, (request.cap or 0) * request.n, len(request.images), price)
+    return Estimate(amounts, text, image, price, request.n)
 
 
 def with_cap(estimate: Estimate, cap: int) -> Estimate:
     """The same request with at most `cap` output tokens for each choice."""
-    prompt, output = estimate.amounts, cap * estimate.choices
-    usd = estimate.price.worst(prompt.input, output)
-    return replace(estimate, amounts=replace(prompt, output=output, usd=usd))
+    was, price, choices = estimate.amounts, estimate.price, estimate.choices
+    amounts = _amounts(was.input, cap * choices, was.images, price)
+    return Estimate(amounts, estimate.text, estimate.image, price, choices)
+
+
+def _amounts(input: int, output: int, images: int, price: Price) -> Amounts:
+    return Amounts(1, input, output, images, price.worst(input, output))
 
 
 def shrink(estimate: Estimate, states: Sequence[State]) -> Estimate | None:

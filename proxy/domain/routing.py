@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.domain.errors import ModelNotFound
 from proxy.domain.estimate import ImageCost
@@ -39,16 +39,23 @@ class Model:
     inline_images: bool = False
     kinds: frozenset[str] = frozenset()
 
-    @property
-    def dearest(self) -> Price:
-        """A price that no target exceeds: what a reservation is priced at."""
+    #: A price that no target exceeds: what a reservation is priced at.
+    dearest: Price = field(init=False, repr=False)
+    #: The targets of the first priority.
+    first: tuple[Target, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
         prices = [target.price for target in self.targets]
-        return Price(
+        dearest = Price(
             input=max(p.input for p in prices),
             output=max(p.output for p in prices),
             cached_input=max(p.cached_input for p in prices),
             cache_write=max(p.cache_write for p in prices),
         )
+        priority = min(target.priority for target in self.targets)
+        first = tuple(target for target in self.targets if target.priority == priority)
+        object.__setattr__(self, "dearest", dearest)
+        object.__setattr__(self, "first", first)
 
 
 def find_model(models: Mapping[str, Model], name: str, allowed: frozenset[str]) -> Model:
@@ -69,9 +76,8 @@ def find_model(models: Mapping[str, Model], name: str, allowed: frozenset[str]) 
 
 def choose_target(model: Model, draw: float) -> Target:
     """By weight among the targets of the first priority; `draw` is uniform in [0, 1)."""
-    first = min(target.priority for target in model.targets)
-    candidates = [target for target in model.targets if target.priority == first]
-    point = draw * sum(target.weight for target in candidates)
+    candidates = model.first
+    point = draw * sum([target.weight for target in candidates])
     for target in candidates:
         point -= target.weight
         if point < 0:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 MILLION: Final = 1_000_000
 
@@ -70,8 +73,7 @@ def _nano(usd: Decimal | float) -> int:
     return int((Decimal(str(usd)) * 1_000_000_000).to_integral_value(ROUND_CEILING))
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of one request; `cached`, `cache_write` and `image` are parts of `input`."""
 
     input: int
@@ -84,8 +86,7 @@ class Usage:
 MOST: Final = Usage(MOST_TOKENS, MOST_TOKENS)
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
+class Amounts(Struct, frozen=True):
     """What one request takes from the limits; `usd` is in nano-usd."""
 
     requests: int
@@ -109,8 +110,7 @@ _OF_UNIT: Final[Mapping[str, Callable[[Amounts], int]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """The worst case of a request, as it is reserved.
 
     `text` is our own count of the prompt without its images; `image` the most that the
@@ -129,8 +129,7 @@ class Estimate:
         return self.amounts.output // self.choices
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """What is settled: the amounts, and the parts of the input that the rows show."""
 
     amounts: Amounts
@@ -149,8 +148,7 @@ class Phase(Enum):
     COMPLETE = "complete"  # the provider's own end mark came
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What the meter knows. `delivered` is our own count of the output since `usage` was told:
     of all of it, where none was, or one without any output. `exact`: the count is no guess.
     """
