@@ -11,6 +11,7 @@ from proxy.domain.vocabulary import (
     CACHE_KEYS,
     CARRIERS,
     CLIENT_TOOLS,
+    FAMILIAR,
     PARTS,
     REFUSED,
     THINKING,
@@ -30,6 +31,7 @@ MOST_TOOLS: Final = 10_000
 
 #: With several refused parameters, the same one is named each time.
 _RANKS: Final = {name: rank for rank, name in enumerate(REFUSED)}
+_REFUSABLE: Final = CARRIERS | REFUSED.keys()
 
 
 def check_spelling(
@@ -39,6 +41,8 @@ def check_spelling(
     `path` ends before the name.
     """
     _check_size(names, path.rstrip("."))
+    if FAMILIAR.issuperset(names):
+        return
     for name in names:
         meant = proper(name)
         if meant is not None and name not in allowed:
@@ -89,10 +93,11 @@ def stray_carrier(value: Mapping[str, Any], kind: str, allowed: frozenset[str]) 
 
 def refuse_parameters(fields: Mapping[str, Any], allowed: frozenset[str]) -> None:
     """Raise BadRequest for the first parameter that the plan does not allow."""
-    for name in sorted(fields.keys() & REFUSED.keys(), key=_RANKS.__getitem__):
-        _refuse(name, fields[name], "", allowed)
-    if (stray := stray_carrier(fields, "messages", allowed)) is not None:
-        raise invalid(stray, "belongs in a content part of its own type")
+    if not _REFUSABLE.isdisjoint(fields):
+        for name in sorted(fields.keys() & REFUSED.keys(), key=_RANKS.__getitem__):
+            _refuse(name, fields[name], "", allowed)
+        if (stray := stray_carrier(fields, "messages", allowed)) is not None:
+            raise invalid(stray, "belongs in a content part of its own type")
     effort = fields.get("reasoning_effort")
     if effort is not None and (not isinstance(effort, str) or len(effort) > LONGEST_WORD):
         raise wrong_type("reasoning_effort", "a word such as 'low' or 'high'", effort)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.domain.jsonbody import MOST_HEAD
+from proxy.domain.cuts import MOST_HEAD
 from proxy.domain.steps import STEP, Steps
 from proxy.images.errors import refuse
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from proxy.domain.chat import ChatRequest
-from proxy.domain.jsonbody import Pieces, write_object
+from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
 from proxy.domain.sending import sent_messages
 from proxy.domain.steps import Steps
@@ -31,18 +31,17 @@ def encode(request: ChatRequest, target: Target, output_param: str) -> Steps[Pie
     is the reference's own and was pushed down into the images. Every other field is the client's
     bytes.
     """
-    fields: dict[str, Any] = dict(request.fields)
-    for name in ("detail", "max_tokens", "max_completion_tokens"):
+    fields: dict[str, Any] = {**request.fields}
+    for name in ("detail", "max_tokens", "max_completion_tokens", "messages"):
         fields.pop(name, None)
-    fields["messages"] = yield from sent_messages(request)
     fields["model"] = target.model
     fields[output_param] = request.cap
     if request.stream:
         fields["stream_options"] = {**_options(request.fields), "include_usage": True}
-    return write_object(fields)
+    messages = yield from sent_messages(request)
+    return [msgspec.json.encode(fields)[:-1] + b',"messages":', *messages, b"}"]
 
 
 def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     raw = fields.get("stream_options")
-    options = None if raw is None else _decode_options(raw)
-    return options or {}
+    return (_decode_options(raw) or {}) if raw is not None else {}
