@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Raw, Struct
 
 from proxy.domain import parameters as rule
-from proxy.domain.cuts import MOST_HEAD, cut_data, is_cut
+from proxy.domain.cuts import LONG, MOST_HEAD, cut_data, is_cut
 from proxy.domain.errors import BadRequest
 from proxy.domain.jsonbody import object_steps
 from proxy.domain.messages import check_list, check_message, check_part
@@ -85,7 +85,7 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> Steps[Chat
 
     `allowed` are the plan's `allow_parameters`. Raises BadRequest naming the field.
     """
-    short, cuts = yield from cut_data(body)
+    short, cuts = (yield from cut_data(body)) if len(body) > LONG else (body, [])
     if cuts:
         # What is wrong is told by its place in the body as it came.
         with suppress(BadRequest):
@@ -164,7 +164,8 @@ def _include_usage(fields: Mapping[str, Any], stream: bool) -> bool:
 
 def _cap(fields: Mapping[str, Any]) -> int | None:
     """Clients send either name, and some send both: the smaller one binds."""
-    cap, other = (rule.positive(fields, n) for n in ("max_tokens", "max_completion_tokens"))
+    cap = rule.positive(fields, "max_tokens")
+    other = rule.positive(fields, "max_completion_tokens")
     return min(cap, other) if cap and other else cap or other
 
 

@@ -25,7 +25,7 @@ _ESCAPED_HOLE: Final = b"\\u007"  # or nearly
 _BEGINNING: Final = b'"data:'
 
 #: Bytes from which on data are cut out.
-_LONG: Final = 4096
+LONG: Final = 4096
 
 #: Bytes that are searched in a step.
 _STEP: Final = 256 << 10
@@ -48,7 +48,7 @@ def cut_data(body: bytes) -> Steps[tuple[bytes, list[memoryview]]]:
         start = body.find(b",", at, at + MOST_HEAD) + 1 or at + 1
         end = yield from _find(body, b'"', start)
         # Without a quote or backslash in it, it is all in one text, whatever is before.
-        if end - start >= _LONG and (yield from _find(body, b"\\", start, end)) < 0:
+        if end - start >= LONG and (yield from _find(body, b"\\", start, end)) < 0:
             pieces += (view[done:start], HOLE)
             cuts.append(view[start:end])
             done = end

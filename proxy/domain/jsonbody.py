@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +36,7 @@ _MOST_BACKSLASHES: Final = 64
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE = msgspec.json.Decoder()
+_encode = msgspec.json.encode
 _CONTAINERS = (dict, list)
 _HALF_PAIR = re.compile(
     rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*+"
@@ -58,27 +60,31 @@ def object_steps(body: bytes) -> Steps[tuple[dict[str, msgspec.Raw], dict[str, J
     """
     if not body:
         raise BadRequest("The request has no body; send a JSON object.")
-    long = len(body) > STEP
-    if long:
+    short = len(body) <= STEP
+    if not short:
         key_like = yield from _look_through(body)
     elif not body.isascii():
         _check_utf8(body, 0)
     try:
         raw, fields = _FIELDS.decode(body), _VALUE.decode(body)
+        # What is encoded to the very tokens that came has no key twice.
+        same = short and _encode(fields) == msgspec.json.format(body, indent=-1)
     except (RecursionError, msgspec.DecodeError):
         raise _fault(body) from None
     if len(raw) > MOST_NAMES:
         raise BadRequest(f"The request body holds more than {MOST_NAMES} fields.")
+    if same and body.count(b"[") + body.count(b"{") <= MOST_LEVELS:
+        return raw, fields
     keys = len(fields)
     for name, value in fields.items():
         if value.__class__ in _CONTAINERS:
             keys += _count_keys(name, value)
+    if same:
+        return raw, fields
     # Every key shows up as a quote and a colon, and so does text that begins with a colon: equal
     # counts prove that no key was dropped, unequal ones call for the slow reader.
-    if not long:
-        key_like = len(_KEY_LIKE.findall(body))
-        if key_like != keys:
-            key_like = _count_key_like(body, 0, len(body))
+    if short:
+        key_like = _count_key_like(body, 0, len(body))
     if key_like != keys:
         _refuse_duplicates(body)
     return raw, fields
@@ -175,17 +181,14 @@ def _too_deep(param: str | None = None) -> BadRequest:
 
 def _count_keys(name: str, value: Json) -> int:
     """How many keys all the objects in a list or object have; level by level, not to recurse."""
-    count, level = 0, [value]
+    count, values = 0, [value]
     for _ in range(MOST_LEVELS):
-        if not level:
+        objects = [v for v in values if v.__class__ is dict]
+        lists = [v for v in values if v.__class__ is list]
+        if not objects and not lists:
             return count
-        inner = []
-        for item in level:
-            if item.__class__ is dict:
-                count += len(item)
-                item = item.values()
-            inner += [v for v in item if v.__class__ in _CONTAINERS]
-        level = inner
+        count += sum(map(len, objects))
+        values = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, objects))]
     raise _too_deep(name)
 
 

@@ -32,6 +32,7 @@ MOST_TOOLS: Final = 10_000
 #: With several refused parameters, the same one is named each time.
 _RANKS: Final = {name: rank for rank, name in enumerate(REFUSED)}
 _REFUSABLE: Final = CARRIERS | REFUSED.keys()
+_THINKING: Final = frozenset(THINKING)
 
 
 def check_spelling(
@@ -118,7 +119,9 @@ def _refuse(name: str, value: Any, path: str, allowed: frozenset[str]) -> None:
 
 def thinks(fields: Mapping[str, Any]) -> bool:
     """Whether the request has its model think, be it one that is known to or not."""
-    return any(THINKING[name](fields[name]) for name in fields.keys() & THINKING.keys())
+    return not _THINKING.isdisjoint(fields) and any(
+        THINKING[name](fields[name]) for name in fields.keys() & _THINKING
+    )
 
 
 def _check_tools(tools: Any, allowed: frozenset[str]) -> None:

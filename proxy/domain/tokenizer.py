@@ -20,7 +20,8 @@ LONGEST: Final = 1024 * 1024
 
 #: What an exact count takes a hundred times as long for as for words: long runs of these,
 #: which the vocabularies have long tokens of.
-_RUNS: Final = tuple(character * 128 for character in "-=*#/")
+_RUN: Final = 128
+_RUNS: Final = tuple(character * _RUN for character in "-=*#/")
 _MOST_RUNS: Final = 512
 
 #: Texts, and characters of them, up to which each is counted by itself: a batch of `toktok` costs
@@ -117,7 +118,7 @@ def _counting(vocabulary: str, otherwise: Count) -> Count:
         if size <= _SHORT and len(texts) <= _FEW:
             # It tells of the whole text, of which nothing is cut off.
             return sum([toktok.truncate(text, LONGEST, vocabulary)[1] for text in texts])
-        if size > LONGEST or _runs(texts) > _MOST_RUNS:
+        if size > LONGEST or (size > _RUN * _MOST_RUNS and _runs(texts) > _MOST_RUNS):
             return otherwise(texts)
         counts: list[int] = toktok.batch_count(texts, vocabulary, threads=1)
         return sum(counts)
