@@ -77,31 +77,28 @@ def _over(request: ChatRequest, cap: int) -> BadRequest:
 
 def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     """The prompt without its images, never below what a provider bills."""
-    texts: list[str] = []
-    definitions = [bytes(raw) for name, raw in request.fields.items() if name not in _UNREAD]
+    said: list[dict[str, Any]] = []
     for message in request.messages:
         content = message.get("content")
         if isinstance(content, list):
-            for part in content:
-                _read(part, texts, definitions)
+            said += content
             message = {**message, "content": None}
-        _read(message, texts, definitions)
+        said.append(message)
+    texts: list[str] = []
+    definitions = [bytes(raw) for name, raw in request.fields.items() if name not in _UNREAD]
+    for members in said:
+        for name, value in members.items():
+            if name in CARRIERS:
+                continue
+            if isinstance(value, str):
+                texts.append(value)
+            elif isinstance(value, dict | list):
+                definitions.append(msgspec.json.encode(value))
     framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
     for text in definitions:
         framing += _PER_DEFINITION * (1 + text.count(b"{"))
         texts.append(text.decode())
     return tokenizer.bound(texts) + framing
-
-
-def _read(members: dict[str, Any], texts: list[str], definitions: list[bytes]) -> None:
-    """Add what a model reads of a message or part: all that is said beside the media."""
-    for name, value in members.items():
-        if name in CARRIERS:
-            continue
-        if isinstance(value, str):
-            texts.append(value)
-        elif isinstance(value, dict | list):
-            definitions.append(msgspec.json.encode(value))
 
 
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from proxy.domain.steps import Steps
 
 PATH = "/chat/completions"
 
+_REPLACED: Final = frozenset(("messages", "detail", "max_tokens", "max_completion_tokens"))
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
@@ -31,9 +32,9 @@ def encode(request: ChatRequest, target: Target, output_param: str) -> Steps[Pie
     is the reference's own and was pushed down into the images. Every other field is the client's
     bytes.
     """
-    fields: dict[str, Any] = {**request.fields}
-    for name in ("detail", "max_tokens", "max_completion_tokens", "messages"):
-        fields.pop(name, None)
+    fields: dict[str, Any] = {
+        name: raw for name, raw in request.fields.items() if name not in _REPLACED
+    }
     fields["model"] = target.model
     fields[output_param] = request.cap
     if request.stream:
