@@ -37,6 +37,7 @@ _UNREAD: Final = frozenset(
     )
 )
 _PER_DEFINITION: Final = 16
+_NESTED: Final = (dict, list)
 
 #: The most tokens that an image can cost, by its size (0 where unknown) and detail.
 ImageCost = Callable[[ImagePart], int]
@@ -80,7 +81,7 @@ def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     said: list[dict[str, Any]] = []
     for message in request.messages:
         content = message.get("content")
-        if isinstance(content, list):
+        if content.__class__ is list:
             said += content
             message = {**message, "content": None}
         said.append(message)
@@ -90,9 +91,9 @@ def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
         for name, value in members.items():
             if name in CARRIERS:
                 continue
-            if isinstance(value, str):
+            if value.__class__ is str:
                 texts.append(value)
-            elif isinstance(value, dict | list):
+            elif value.__class__ in _NESTED:
                 definitions.append(msgspec.json.encode(value))
     framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
     for text in definitions:

@@ -41,9 +41,9 @@ def check_spelling(
     """Raise BadRequest for another spelling of a checked name, which could undo the check;
     `path` ends before the name.
     """
-    _check_size(names, path.rstrip("."))
     if FAMILIAR.issuperset(names):
         return
+    _check_size(names, path.rstrip("."))
     for name in names:
         meant = proper(name)
         if meant is not None and name not in allowed:

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.domain import messages, parameters
 from proxy.domain.errors import GatewayError
 from proxy.domain.estimate import cap_output, text_tokens
 from proxy.domain.routing import Target
@@ -92,6 +94,27 @@ def test_any_value_anywhere_is_served_or_refused(
         assert len(json.dumps(answer.envelope())) < 2000
     else:
         assert answer["messages"]
+
+
+def told(answer: dict[str, Any] | GatewayError) -> Any:
+    return answer.envelope() if isinstance(answer, GatewayError) else answer
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(st.sampled_from(PLACES[1:]), VALUES)
+def test_a_glance_sees_what_the_rules_say(place: tuple[Any, ...], value: Any) -> None:
+    """What passes because it is plain at first sight passes every rule, too."""
+    body = copy.deepcopy(FULL)
+    at: Any = body
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    answer = told(served(body))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_MESSAGE", "_TEXT", "_IMAGE"):
+            patch.setattr(messages, name, frozenset())
+        patch.setattr(parameters, "FAMILIAR", frozenset())
+        assert told(served(body)) == answer
 
 
 UNTOUCHED = st.text(st.sampled_from("abcxyz_é"), min_size=1, max_size=6).map(lambda t: f"u_{t}")
