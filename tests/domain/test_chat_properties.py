@@ -18,6 +18,7 @@ from proxy.domain.routing import Target
 from proxy.domain.steps import finish
 from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE
+from proxy.domain.vocabulary import CARRIERS, REFUSED, THINKING
 from proxy.providers.openai import encode
 from tests.domain.bodies import VISION, parse, raw
 
@@ -101,18 +102,22 @@ def told(answer: dict[str, Any] | GatewayError) -> Any:
 
 
 @settings(max_examples=3 * settings().max_examples)
-@given(st.sampled_from(PLACES[1:]), VALUES)
-def test_a_glance_sees_what_the_rules_say(place: tuple[Any, ...], value: Any) -> None:
+@given(
+    st.sampled_from(PLACES),
+    st.sampled_from([*CARRIERS, *REFUSED, *THINKING, "toolCalls", "name"]) | NAMES,
+    VALUES,
+)
+def test_a_glance_sees_what_the_rules_say(place: tuple[Any, ...], name: str, value: Any) -> None:
     """What passes because it is plain at first sight passes every rule, too."""
     body = copy.deepcopy(FULL)
     at: Any = body
-    for key in place[:-1]:
-        at = at[key]
-    at[place[-1]] = value
+    for key in place:
+        at = at[key] if isinstance(at[key], dict | list) else at
+    at[name if isinstance(at, dict) else 0] = value
     answer = told(served(body))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_MESSAGE", "_TEXT", "_IMAGE"):
-            patch.setattr(messages, name, frozenset())
+        for table in ("_MESSAGE", "_TEXT", "_IMAGE"):
+            patch.setattr(messages, table, frozenset())
         patch.setattr(parameters, "FAMILIAR", frozenset())
         assert told(served(body)) == answer
 

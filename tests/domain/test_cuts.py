@@ -36,7 +36,19 @@ PIECES = st.lists(
     st.sampled_from(
         [
             *(f'"{URI}"', f'{{"url": "{URI}"}}', f'"{HEAD}QUJD"', f'\\"{URI}\\"', f'"{URI}\\/"'),
-            *('"data:', '"', "\\", ",", ":", "x" * LONG, HOLE.decode(), "\\u007f", "\\u0070", "é"),
+            *(
+                f'data:x,"{URI}',
+                '"data:',
+                '"',
+                "\\",
+                ",",
+                ":",
+                "x" * LONG,
+                HOLE.decode(),
+                "\\u007f",
+                "\\u0070",
+                "é",
+            ),
         ]
     ),
     max_size=8,
