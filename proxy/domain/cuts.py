@@ -28,7 +28,7 @@ _BEGINNING: Final = b'"data:'
 LONG: Final = 4096
 
 #: Bytes that are searched in a step.
-_STEP: Final = 256 << 10
+_STEP: Final = 512 << 10
 
 #: URIs in a step, and in all: no honest request has so many, and each costs a look.
 _AT_ONCE: Final = 256
@@ -45,10 +45,10 @@ def cut_data(body: bytes) -> Steps[tuple[bytes, list[memoryview]]]:
         seen += 1
         if seen % _AT_ONCE == 0:
             yield
-        start = body.find(b",", at, at + MOST_HEAD) + 1 or at + 1
-        end = yield from _find(body, b'"', start)
+        start = body.find(b",", at, at + MOST_HEAD) + 1
+        end = yield from _find(body, b'"', at + 1)
         # Without a quote or backslash in it, it is all in one text, whatever is before.
-        if end - start >= LONG and (yield from _find(body, b"\\", start, end)) < 0:
+        if 0 < start <= end - LONG and (yield from _find(body, b"\\", start, end)) < 0:
             pieces += (view[done:start], HOLE)
             cuts.append(view[start:end])
             done = end

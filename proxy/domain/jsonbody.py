@@ -60,7 +60,7 @@ def object_steps(body: bytes) -> Steps[tuple[dict[str, msgspec.Raw], dict[str, J
     """
     if not body:
         raise BadRequest("The request has no body; send a JSON object.")
-    short = len(body) <= STEP
+    short = len(body) <= STEP  # and so too short to hold too many values
     if not short:
         key_like = yield from _look_through(body)
     elif not body.isascii():
