@@ -28,8 +28,12 @@ def image(url: str = URI, **more: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url, **more}}
 
 
+def written(request: ChatRequest) -> bytes:
+    return b"".join(finish(sent_messages(request)))
+
+
 def sent(request: ChatRequest) -> Any:
-    return json.loads(b"".join(finish(sent_messages(request))))
+    return json.loads(written(request))
 
 
 PIECES = st.lists(
@@ -76,7 +80,7 @@ def test_a_cut_is_seen_by_nobody(texts: list[str], detail: bool) -> None:
         assert replace(one, data=None, cut=False) == replace(other, data=None)
         assert (one.data is None) == (other.data is None)
         assert bytes(one.data or b"") == bytes(other.data or b"")
-    assert sent(request) == sent(whole)
+    assert written(request) == written(whole)
 
 
 def test_a_large_image_is_not_read_as_json() -> None:
