@@ -24,16 +24,14 @@ _RUN: Final = 128
 _RUNS: Final = tuple(character * _RUN for character in "-=*#/")
 _MOST_RUNS: Final = 512
 
-#: Texts, and characters of them, up to which each is counted by itself: a batch of `toktok` costs
-#: 35 µs before its first text, and a single text less than one.
-_FEW: Final = 32
-_SHORT: Final = 4096
-
 #: Roles, types and names come again and again: how long they are, and how many are remembered.
 _WORD: Final = 16
 _WORDS: Final = 256
 
 _PIECE: Final = 64 * 1024
+
+#: More tokens than any text has.
+_ALL: Final = 2**31
 
 #: Bytes of UTF-8 in a token, where nothing better is known.
 _USUAL: Final = 4
@@ -118,19 +116,16 @@ def _counting(vocabulary: str, otherwise: Count) -> Count:
     """The exact count, and `otherwise` that of texts which would take too long."""
 
     def single(text: str) -> int:
-        # It tells of the whole text, of which nothing is cut off.
-        tokens: int = toktok.truncate(text, LONGEST, vocabulary)[1]
+        # Not its batch_count: that looks up the machine's cores at every call, for 35 µs.
+        tokens: int = toktok.truncate(text, _ALL, vocabulary)[1]
         return tokens
 
     word = lru_cache(_WORDS)(single)
 
     def count(texts: Sequence[str]) -> int:
         size = sum(map(len, texts))
-        if size <= _SHORT and len(texts) <= _FEW:
-            return sum([word(t) if len(t) <= _WORD else single(t) for t in texts])
         if size > LONGEST or (size > _RUN * _MOST_RUNS and _runs(texts) > _MOST_RUNS):
             return otherwise(texts)
-        counts: list[int] = toktok.batch_count(texts, vocabulary, threads=1)
-        return sum(counts)
+        return sum([word(text) if len(text) <= _WORD else single(text) for text in texts])
 
     return count
