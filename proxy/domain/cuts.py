@@ -28,7 +28,7 @@ _BEGINNING: Final = b'"data:'
 LONG: Final = 4096
 
 #: Bytes that are searched in a step.
-_STEP: Final = 512 << 10
+_STEP: Final = 256 << 10
 
 #: URIs in a step, and in all: no honest request has so many, and each costs a look.
 _AT_ONCE: Final = 256
