@@ -24,7 +24,8 @@ from proxy.domain.usage import MOST, Outcome, Phase, Usage, read_usage
 #: Bytes of a stream that are kept before their text is counted and let go.
 _BATCH: Final = 32 * 1024
 
-_TELLING = re.compile(rb'"usage"(?!\s*:\s*null)|"error"(?!\s*:\s*null)|\[DONE\]')
+_USAGE = re.compile(rb'"usage"(?!\s*:\s*null)')
+_ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
 
 #: Other names for the text of `reasoning`, which OpenRouter and vLLM send beside it.
 _AGAIN: Final = frozenset(("reasoning_content", "reasoning_details"))
@@ -122,18 +123,17 @@ class StreamMeter:
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
-        if self._phase is Phase.STREAMING and not _tells(event):
-            self._keep(event)
-            return True
-        data = data_of(event)
-        if not data:
-            return True  # comments are no answer
-        self._phase = Phase.STREAMING
-        if data.strip() == DONE:
-            self.complete = True
-            return True
+        tells = _tells(event)
+        if self._phase is not Phase.STREAMING or tells:
+            data = data_of(event)
+            if not data:
+                return True  # comments are no answer
+            self._phase = Phase.STREAMING
+            if data.strip() == DONE:
+                self.complete = True
+                return True
         self._keep(event)
-        chunk = _decoded(data) if _tells(event) else None
+        chunk = _decoded(data) if tells else None
         if chunk is None:
             return True
         usage = _usage_of(chunk, self._most)
@@ -207,11 +207,13 @@ class _Texts:
 
 
 def _tells(data: bytes) -> bool:
-    """Whether this may hold usage, an error or the end mark; at most a usage of null is common."""
-    silent = data.count(b'"usage"') == data.count(b'"usage":null')
-    if silent and data.find(b'"error"') < 0 and data.find(b"[DONE]") < 0:
-        return False  # at a third of what the pattern costs
-    return _TELLING.search(data) is not None
+    """Whether this may hold usage, an error or the end mark."""
+    return (
+        # Most servers that have a usage in every chunk write it so.
+        (data.count(b'"usage"') != data.count(b'"usage":null') and bool(_USAGE.search(data)))
+        or (data.find(b'"error"') >= 0 and bool(_ERROR.search(data)))
+        or data.find(b"[DONE]") >= 0
+    )
 
 
 def _decoded(data: bytes) -> Mapping[str, Any] | None:

@@ -18,6 +18,7 @@ _STATUS = r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?"  # 4
 # 5; a line that begins with a space (5.2) does not match
 _FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*"
 _HEAD = re.compile(rf"{_STATUS}((?:\r\n{_FIELD})*)")
+_LINE = re.compile(r"\r\n([^:]+):[\t ]*([^\r]*)")
 _TRAILER = re.compile(_FIELD)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")  # 7.1
 _PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
@@ -72,9 +73,8 @@ def parse_head(data: bytes) -> tuple[Head, Framing]:
         raise BadAnswer("a malformed head")
     minor, status, lines = read.groups()
     headers: dict[str, str] = {}
-    for line in lines.split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
+    for name, value in _LINE.findall(lines):
+        name, value = name.lower(), value.rstrip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     framing = _framing(int(status), headers, minor == "1")
     closes = "close" in headers.get("connection", "").lower()
@@ -168,10 +168,10 @@ class Chunked:
         parts: list[bytes] = []
         at = 0
         # Whole chunks, one to a read or some: what servers of streams send.
-        while (plain := _PLAIN_SIZE.match(data, at)) and (size := int(plain[1], 16)):
+        while plain := _PLAIN_SIZE.match(data, at):
             start = plain.end()
-            end = start + size
-            if not data.startswith(b"\r\n", end):
+            end = start + int(plain[1], 16)
+            if end == start or data[end : end + 2] != b"\r\n":
                 break
             parts.append(data[start:end])
             at = end + 2
@@ -181,6 +181,9 @@ class Chunked:
 
     def _read(self, data: bytes, at: int, parts: list[bytes]) -> bytes:
         """What comes from `at` on, after `parts`."""
+        if self._between and data[at:] == b"0\r\n\r\n":
+            self._between, self.done = False, True
+            return b"".join(parts)
         if self._held:
             data, self._held = self._held + data, b""
         try:
