@@ -8,16 +8,12 @@ where no usage comes is that count needed.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from proxy.domain.sse import DONE, LARGEST_EVENT, EventSplitter, data_of
+from proxy.domain.texts import Texts, decoded
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.usage import MOST, Outcome, Phase, Usage, read_usage
 
@@ -26,12 +22,6 @@ _BATCH: Final = 32 * 1024
 
 _USAGE = re.compile(rb'"usage"(?!\s*:\s*null)')
 _ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
-
-#: Other names for the text of `reasoning`, which OpenRouter and vLLM send beside it.
-_AGAIN: Final = frozenset(("reasoning_content", "reasoning_details"))
-
-#: Where a text belongs: the choice's index, and the field of its message.
-_Place = tuple[int, str]
 
 
 class StreamMeter:
@@ -48,6 +38,7 @@ class StreamMeter:
     _usage: Usage | None = None
     _uncounted_size = 0
     _delivered = 0
+    _texts: Texts | None = None
 
     def __init__(
         self,
@@ -61,7 +52,6 @@ class StreamMeter:
         self._usage_wanted = usage_wanted
         self._hidden_output = hidden_output
         self._tokenizer = tokenizer
-        self._texts = _Texts()
         self._splitter = EventSplitter()
         self._uncounted: list[bytes] = []
 
@@ -88,22 +78,21 @@ class StreamMeter:
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
         rest = self._splitter.rest()
-        return rest if self._passes(rest) else b""
+        return rest if rest and self._passes(rest) else b""
 
     def whole(self, body: bytes) -> bool:
         """The whole answer to a request that asked for no stream; whether it is one.
 
         Some providers answer 200 with an error, which may have a usage.
         """
-        answer = _decoded(body) or {}
+        answer = decoded(body) or {}
         self._usage = _usage_of(answer, self._most)
         choices = answer.get("choices")
         if answer.get("error") or not isinstance(choices, list) or not choices:
             return False
         self._phase, self.complete = Phase.STREAMING, True
         if self._usage is None or not self._usage.output:
-            texts = [_joined([text]) for _, text in self._texts.of(answer)]
-            self._delivered += self._tokenizer.guess(texts)
+            self._delivered += self._tokenizer.guess(Texts().of_answer(answer))
             if not self._delivered and self._usage is None:
                 self.unseen()
         return True
@@ -124,16 +113,18 @@ class StreamMeter:
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
         tells = _tells(event)
-        if self._phase is not Phase.STREAMING or tells:
-            data = data_of(event)
-            if not data:
-                return True  # comments are no answer
-            self._phase = Phase.STREAMING
-            if data.strip() == DONE:
-                self.complete = True
-                return True
+        if not tells and self._phase is Phase.STREAMING:
+            self._keep(event)
+            return True
+        data = data_of(event)
+        if not data:
+            return True  # comments are no answer
+        self._phase = Phase.STREAMING
+        if data.strip() == DONE:
+            self.complete = True
+            return True
         self._keep(event)
-        chunk = _decoded(data) if tells else None
+        chunk = decoded(data) if tells else None
         if chunk is None:
             return True
         usage = _usage_of(chunk, self._most)
@@ -164,46 +155,8 @@ class StreamMeter:
         if not self._uncounted:
             return
         kept, self._uncounted, self._uncounted_size = b"".join(self._uncounted), [], 0
-        splitter = EventSplitter()
-        pieces: defaultdict[_Place, list[str]] = defaultdict(list)
-        for event in (*splitter.feed(kept), splitter.rest()):
-            data = data_of(event)
-            if not data or data == DONE:
-                continue
-            for place, text in self._texts.of(_decoded(data) or {}):
-                pieces[place].append(text)
-        if pieces:
-            self._delivered += self._tokenizer.guess([_joined(texts) for texts in pieces.values()])
-
-
-class _Texts:
-    """Finds the generated texts of an answer: content, refusals, reasoning, arguments.
-
-    Servers have them under one name or another, and some under two: the first that has one
-    is kept to.
-    """
-
-    def __init__(self) -> None:
-        self._names: tuple[str, ...] = ("delta", "message", "text")
-
-    def of(self, answer: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:
-        choices = answer.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                yield from self._of_choice(choice)
-
-    def _of_choice(self, choice: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:
-        index = choice.get("index")
-        for name in self._names:
-            part = choice.get(name)
-            texts = part if isinstance(part, dict) else {name: part}
-            unread = {"role", *(_AGAIN if texts.get("reasoning") else ())}
-            for key, value in texts.items():
-                for text in filter(None, _strings(value) if key not in unread else ()):
-                    self._names = (name,)
-                    yield (index if isinstance(index, int) else 0, key), text
-            if self._names == (name,):
-                return
+        self._texts = self._texts or Texts()
+        self._delivered += self._tokenizer.guess(self._texts.of_events(kept))
 
 
 def _tells(data: bytes) -> bool:
@@ -216,45 +169,9 @@ def _tells(data: bytes) -> bool:
     )
 
 
-def _decoded(data: bytes) -> Mapping[str, Any] | None:
-    value: Any = None
-    try:
-        value = msgspec.json.decode(data)
-    except RecursionError:
-        pass
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Half a surrogate pair, NaN: no JSON, but other clients read it.
-        with suppress(ValueError, RecursionError):
-            value = json.loads(data.decode(errors="replace"), strict=False)
-    return value if isinstance(value, dict) else None
-
-
-def _joined(texts: list[str]) -> str:
-    """The text of some pieces, between which a surrogate pair may have been cut."""
-    text = "".join(texts)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def _usage_of(chunk: Mapping[str, Any], most: Usage) -> Usage | None:
     """The usage of a chunk; older Groq streams have it in a field of their own."""
     own = chunk.get("x_groq")
     return read_usage(chunk.get("usage"), most) or read_usage(
         own.get("usage") if isinstance(own, dict) else None, most
     )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """The strings in a value, in order, but for ids and types."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            waiting += [v for k, v in reversed(item.items()) if k not in ("id", "type")]
-        elif isinstance(item, list):
-            waiting += reversed(item)

@@ -173,7 +173,8 @@ class Exchange:
                     return
             body = framing.feed(data)
         except BadAnswer as error:
-            self._body(error.before)
+            if error.before:
+                self._body(error.before)
             if self._error is None:
                 self._fail(UpstreamFailed(BROKEN))
             return
@@ -220,19 +221,16 @@ class Exchange:
 
     def _body(self, body: bytes) -> None:
         if self._sink is not None and not self._paused:
-            self._pass(self._sink, body)
-        elif body:
+            try:
+                self._sink(body)
+            except BaseException as error:  # the receiving side's, which `deliver` raises
+                self._held.clear()
+                self._fail(error)
+        else:
             self._held.append(body)
             self._held_size += len(body)
             self._read_on()
             self.wake()
-
-    def _pass(self, sink: Sink, body: bytes) -> None:
-        try:
-            sink(body)
-        except BaseException as error:  # the receiving side's, which `deliver` raises
-            self._held.clear()
-            self._fail(error)
 
     def _flush(self) -> None:
         """Deliver what is held, as far as the sink wants it."""
@@ -240,7 +238,7 @@ class Exchange:
             return
         self._flushing = True  # the sink itself may pause and resume
         while self._held and not self._paused:
-            self._pass(self._sink, self._take())
+            self._body(self._take())
         self._flushing = False
         self._read_on()
         if not self._held:

@@ -58,7 +58,8 @@ class Outlet:
         self._protocol = http.protocol
         self._patience = patience
         self._reads_on = reads_on
-        if self.gone and not reads_on:
+        transport = http.protocol.transport
+        if not reads_on and (transport is None or transport.is_closing()):
             raise ClientConnectionResetError(_GONE)
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
         self._chunked = http.version >= HttpVersion11
@@ -72,31 +73,23 @@ class Outlet:
         own = header_lines({**headers, REQUEST_ID: self._http[TRACE].id})
         return f"{version}{_HEAD}{rfc822_formatted_time()}{framing}{close}{own}\r\n".encode()
 
-    @property
-    def gone(self) -> bool:
-        """Whether the client has left."""
-        transport = self._protocol.transport
-        return transport is None or transport.is_closing()
-
-    @property
-    def congested(self) -> bool:
-        """Whether the client reads more slowly than we write."""
-        return self._protocol.writing_paused and not self.gone
-
     async def drained(self) -> None:
         """Wait until it has caught up, or gone."""
         await self._http.writer.drain()
 
-    def write(self, data: bytes) -> None:
-        """One piece of the body. Raises ConnectionError where the client has gone."""
-        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+    def write(self, data: bytes) -> bool:
+        """One piece of the body; whether the client keeps up. Raises ConnectionError where it has
+        gone.
+        """
+        return self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
-    def flush(self) -> None:
-        """Send what was kept. Raises ConnectionError where the client has gone."""
-        if self._kept is not None:
-            kept, self._kept = b"".join(self._kept), None
-            self._http.writer.output_size += len(kept)  # by which it is known to have begun
-            self._send(kept)
+    def flush(self) -> bool:
+        """Send what was kept; otherwise as `write`."""
+        if self._kept is None:
+            return True
+        kept, self._kept = b"".join(self._kept), None
+        self._http.writer.output_size += len(kept)  # by which it is known to have begun
+        return self._send(kept)
 
     def end(self) -> None:
         """The body is complete. Raises ConnectionError where the client has gone."""
@@ -120,12 +113,14 @@ class Outlet:
         transport.close()  # what was written still goes out; a last chunk does not
         asyncio.get_running_loop().call_later(self._patience, transport.abort)
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frame: bytes) -> bool:
         if self._kept is not None:
             self._kept.append(frame)
-            return
+            return True
         transport = self._protocol.transport
         if transport is not None and not transport.is_closing():
             transport.write(frame)
-        elif not self._reads_on:
+            return not self._protocol.writing_paused
+        if not self._reads_on:
             raise ClientConnectionResetError(_GONE)
+        return True

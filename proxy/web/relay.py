@@ -139,28 +139,29 @@ async def _pump(
     Raises ConnectionError where the client has gone and nobody reads on.
     """
     meter = lease.meter
+    feed, write = meter.feed, outlet.write
     observe_gap = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
-    last = time.perf_counter()
+    last = 0.0
 
-    def pass_on(data: bytes) -> None:
-        passed = meter.feed(data)
-        if passed:
-            outlet.write(passed)
-            if outlet.congested:
-                call.pause()
-                door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
+    def hold() -> None:
+        call.pause()
+        door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
 
     def sink(data: bytes) -> None:
         nonlocal last
         now = time.perf_counter()
-        observe_gap(now - last)
+        if last:
+            observe_gap(now - last)
         last = now
-        pass_on(data)
+        passed = feed(data)
+        if passed and not write(passed):
+            hold()
 
     try:
-        pass_on(first)
+        sink(first)
         if not call.over:  # else all of it goes out at once, with its end
-            outlet.flush()
+            if not outlet.flush():
+                hold()
             await call.deliver(sink)
     except EventTooLarge:
         return AnswerTooLarge("An event of the upstream is too large.")
