@@ -67,6 +67,9 @@ class Outgoing:
 
     def parts(self) -> Iterator[bytes]:
         """What of the body is written at a time: what is small together, what is large in parts."""
+        if self.size <= _PART:
+            yield b"".join(self.body)
+            return
         batch, size = [], 0
         for piece in self.body:
             for start in range(0, len(piece), _PART):

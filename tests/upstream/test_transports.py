@@ -133,6 +133,46 @@ async def test_a_name_that_is_not_found_in_time(
     assert (type(caught.value), caught.value.billed, sent) == (fault, False, [])
 
 
+async def test_a_call_that_is_aborted_before_it_has_a_connection(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call can be ended from its beginning: what waits raises the reason, and nothing is sent."""
+    asked = asyncio.Event()
+
+    async def resolve(*_: object, **__: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    sent: list[bool] = []
+    call = transport.open(
+        Outgoing("http://nobody.example/", {}, [b"{}"], PATIENT), lambda: sent.append(True)
+    )
+    waiting = asyncio.create_task(call.head())
+    await asked.wait()
+    call.abort(Forbidden("enough"))
+    call.abort(Forbidden("again"))
+    with pytest.raises(Forbidden, match="enough"):
+        await waiting
+    call.leave()
+    assert (call.status, sent) == (0, [])
+
+
+async def test_a_call_that_is_aborted_before_its_head(
+    transport: Transport, upstream: ScriptedUpstream
+) -> None:
+    """A call that waits for its head raises the reason, and its connection is closed."""
+    upstream.script([HANG])
+    call = transport.open(outgoing(upstream), ignore)
+    waiting = asyncio.create_task(call.head())
+    await upstream.wait_requests(1)
+    call.abort(Forbidden("enough"))
+    with pytest.raises(Forbidden, match="enough"):
+        await waiting
+    call.leave()
+    await upstream.wait_closed(1)
+
+
 async def test_what_was_sent_is_billed(transport: Transport, upstream: ScriptedUpstream) -> None:
     """Once the request is on its way, that is told once, and being late may be billed."""
     upstream.script([HANG])
