@@ -17,7 +17,7 @@ OWN_HEADERS: Final = {
 }
 
 #: Bytes of a body that are written at a time, and then the loop is for others.
-_PART: Final = 64 << 10
+PART: Final = 64 << 10
 
 #: Gets the bytes of a body as they come, in the reader's own turn: it must not block.
 Sink = Callable[[bytes], None]
@@ -67,16 +67,13 @@ class Outgoing:
 
     def parts(self) -> Iterator[bytes]:
         """What of the body is written at a time: what is small together, what is large in parts."""
-        if self.size <= _PART:
-            yield b"".join(self.body)
-            return
         batch, size = [], 0
         for piece in self.body:
-            for start in range(0, len(piece), _PART):
-                part = memoryview(piece)[start : start + _PART]
+            for start in range(0, len(piece), PART):
+                part = memoryview(piece)[start : start + PART]
                 batch.append(part)
                 size += len(part)
-                if size >= _PART:
+                if size >= PART:
                     yield b"".join(batch)
                     batch, size = [], 0
         yield b"".join(batch)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.call import Outgoing, Sink, Timeouts, gathered
+from proxy.upstream.call import PART, Outgoing, Sink, Timeouts, gathered
 from proxy.upstream.connection import Connection
 from proxy.upstream.http1 import LARGEST_HEAD, BadAnswer, Framing, can_begin, parse_head
 
@@ -75,11 +75,13 @@ class Exchange:
         """Write the request and wait for the answer's head. Raises UpstreamFailed or
         UpstreamTimeout.
         """
-        if self._connected.closing:
-            raise Dropped(BROKEN)
-        parts = outgoing.parts()
-        self._transport.write(head + next(parts))
-        self._sent = await self._send(parts)
+        if outgoing.size <= PART:
+            self._transport.write(b"".join((head, *outgoing.body)))
+            self._sent = True
+        else:
+            parts = outgoing.parts()
+            self._transport.write(head + next(parts))
+            self._sent = await self._send(parts)
         while not self.status:
             await self._more()
 
@@ -102,9 +104,7 @@ class Exchange:
         if not self._held:
             return b""
         self._first_by = self._all_by
-        piece = self._take()
-        self._read_on()
-        return piece
+        return self._take()
 
     async def deliver(self, sink: Sink) -> None:
         self._sink = sink
@@ -180,7 +180,7 @@ class Exchange:
             return
         if body:
             self._body(body)
-        if framing.done:
+        if self._sink is None or framing.done:
             self.wake()
 
     def lost(self, *, ended: bool) -> None:
@@ -210,7 +210,6 @@ class Exchange:
                 self.status, self.headers, self._reusable, self.keep = head
                 self._framing = framing
                 self._raw = b""
-                self.wake()
                 return bytes(raw)
             if head.status == 101:
                 raise BadAnswer("another protocol")
@@ -230,7 +229,6 @@ class Exchange:
             self._held.append(body)
             self._held_size += len(body)
             self._read_on()
-            self.wake()
 
     def _flush(self) -> None:
         """Deliver what is held, as far as the sink wants it."""
@@ -240,13 +238,13 @@ class Exchange:
         while self._held and not self._paused:
             self._body(self._take())
         self._flushing = False
-        self._read_on()
         if not self._held:
             self.wake()
 
     def _take(self) -> bytes:
         piece = self._held.popleft()
         self._held_size -= len(piece)
+        self._read_on()
         return piece
 
     def _read_on(self) -> None:
