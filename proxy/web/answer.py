@@ -13,7 +13,6 @@ from proxy.domain.errors import GatewayError, UpstreamRefused
 #: Who is answering: an error of the gateway's own, or what an upstream said.
 SOURCE = "x-visiongate-source"
 REQUEST_ID = "x-request-id"
-SERVER = "visiongate"
 
 
 def json_answer(

@@ -16,7 +16,7 @@ from proxy.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
-from proxy.web.answer import REQUEST_ID, SERVER, error_answer
+from proxy.web.answer import REQUEST_ID, error_answer
 from proxy.web.door import DOOR, Door
 from proxy.web.read import Network, client_address, end_is_unsure, request_id
 from proxy.web.record import record, shown
@@ -80,7 +80,7 @@ def _route(http: web.Request) -> str:
 
 async def name_request(http: web.Request, response: web.StreamResponse) -> None:
     """Every answer carries the request's id, also those that aiohttp begins."""
-    response.headers["server"] = SERVER
+    response.headers["server"] = "visiongate"
     if TRACE in http:
         response.headers[REQUEST_ID] = http[TRACE].id
 

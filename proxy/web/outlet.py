@@ -16,15 +16,16 @@ from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time  # made once a second
 
 from proxy.upstream.http1 import header_lines
-from proxy.web.answer import REQUEST_ID, SERVER
+from proxy.web.answer import REQUEST_ID
 from proxy.web.trace import TRACE
 
 _GONE = "the client has gone"
 _LAST_CHUNK = b"0\r\n\r\n"
 
+# What `name_request` adds to the answers that aiohttp begins is here, too.
 _HEAD = (
     " 200 OK\r\nContent-Type: text/event-stream\r\ncache-control: no-cache\r\n"
-    f"x-accel-buffering: no\r\nserver: {SERVER}\r\nDate: "
+    "x-accel-buffering: no\r\nserver: visiongate\r\nDate: "
 )
 _CHUNKED = "\r\nTransfer-Encoding: chunked\r\n"
 
