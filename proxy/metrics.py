@@ -192,7 +192,8 @@ class Metrics:
         )
         self.store_seconds = histogram("store_seconds", "One script's way.", ("op",), _STAGE)
         self.overhead = histogram("overhead_seconds", "Time in the gateway.", ("stage",), _STAGE)
-        self.streams = gauge("streams_active", "Streams open.")
+        self.streaming = 0
+        gauge("streams_active", "Streams open.").set_function(lambda: self.streaming)
         self.streams_ended = counters("streams_ended", "Streams by how they ended.", ("reason",))
         self.reserved = gauge("tokens_reserved", "Tokens reserved by requests in flight.")
         self.journal = gauge("journal_entries", "Settlements on disk that wait for the store.")

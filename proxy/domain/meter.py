@@ -8,29 +8,20 @@ where no usage comes is that count needed.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from proxy.domain.sse import DONE, LARGEST_EVENT, EventSplitter, data_of
+from proxy.domain.texts import Texts, decoded
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.usage import MOST, Outcome, Phase, Usage, read_usage
 
 #: Bytes of a stream that are kept before their text is counted and let go.
 _BATCH: Final = 32 * 1024
 
-_TELLING = re.compile(rb'"usage"(?!\s*:\s*null)|"error"(?!\s*:\s*null)|\[DONE\]')
-
-#: Other names for the text of `reasoning`, which OpenRouter and vLLM send beside it.
-_AGAIN: Final = frozenset(("reasoning_content", "reasoning_details"))
-
-#: Where a text belongs: the choice's index, and the field of its message.
-_Place = tuple[int, str]
+_USAGE = re.compile(rb'"usage"(?!\s*:\s*null)')
+_ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
 
 
 class StreamMeter:
@@ -40,6 +31,15 @@ class StreamMeter:
     error event of the upstream's has passed to the client.
     """
 
+    complete = False
+    error_sent = False
+    _phase = Phase.NOT_CALLED
+    _failed = False
+    _usage: Usage | None = None
+    _uncounted_size = 0
+    _delivered = 0
+    _texts: Texts | None = None
+
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -48,20 +48,12 @@ class StreamMeter:
         hidden_output: bool = False,
         most: Usage = MOST,
     ) -> None:
-        self.complete = False
-        self.error_sent = False
-        self._phase = Phase.NOT_CALLED
-        self._failed = False
         self._most = most
-        self._usage: Usage | None = None
         self._usage_wanted = usage_wanted
         self._hidden_output = hidden_output
         self._tokenizer = tokenizer
-        self._texts = _Texts()
         self._splitter = EventSplitter()
         self._uncounted: list[bytes] = []
-        self._uncounted_size = 0
-        self._delivered = 0
 
     def called(self) -> None:
         """The upstream is about to be asked: from here on it may bill."""
@@ -77,8 +69,8 @@ class StreamMeter:
         Raises EventTooLarge.
         """
         begun = self._phase is Phase.STREAMING
-        whole = begun and not self._splitter.held and data.endswith(b"\n\n")
-        if whole and len(data) <= LARGEST_EVENT and not _TELLING.search(data):
+        whole = begun and data.endswith(b"\n\n") and not self._splitter.held
+        if whole and len(data) <= LARGEST_EVENT and not _tells(data):
             self._keep(data)
             return data
         return b"".join([event for event in self._splitter.feed(data) if self._passes(event)])
@@ -86,22 +78,21 @@ class StreamMeter:
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
         rest = self._splitter.rest()
-        return rest if self._passes(rest) else b""
+        return rest if rest and self._passes(rest) else b""
 
     def whole(self, body: bytes) -> bool:
         """The whole answer to a request that asked for no stream; whether it is one.
 
         Some providers answer 200 with an error, which may have a usage.
         """
-        answer = _decoded(body) or {}
+        answer = decoded(body) or {}
         self._usage = _usage_of(answer, self._most)
         choices = answer.get("choices")
         if answer.get("error") or not isinstance(choices, list) or not choices:
             return False
         self._phase, self.complete = Phase.STREAMING, True
         if self._usage is None or not self._usage.output:
-            texts = [_joined([text]) for _, text in self._texts.of(answer)]
-            self._delivered += self._tokenizer.guess(texts)
+            self._delivered += self._tokenizer.guess(Texts().of_answer(answer))
             if not self._delivered and self._usage is None:
                 self.unseen()
         return True
@@ -121,18 +112,19 @@ class StreamMeter:
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
-        self._keep(event)
-        if self._phase is not Phase.STREAMING and data_of(event):
-            self._phase = Phase.STREAMING  # comments are no answer
-        if not _TELLING.search(event):
+        tells = _tells(event)
+        if not tells and self._phase is Phase.STREAMING:
+            self._keep(event)
             return True
         data = data_of(event)
-        if data is None:
-            return True
+        if not data:
+            return True  # comments are no answer
+        self._phase = Phase.STREAMING
         if data.strip() == DONE:
             self.complete = True
             return True
-        chunk = _decoded(data)
+        self._keep(event)
+        chunk = decoded(data) if tells else None
         if chunk is None:
             return True
         usage = _usage_of(chunk, self._most)
@@ -160,72 +152,21 @@ class StreamMeter:
             self._count_kept()
 
     def _count_kept(self) -> None:
-        kept, self._uncounted, self._uncounted_size = b"".join(self._uncounted), [], 0
-        if not kept:
+        if not self._uncounted:
             return
-        splitter = EventSplitter()
-        pieces: defaultdict[_Place, list[str]] = defaultdict(list)
-        for event in (*splitter.feed(kept), splitter.rest()):
-            data = data_of(event)
-            if not data or data == DONE:
-                continue
-            for place, text in self._texts.of(_decoded(data) or {}):
-                pieces[place].append(text)
-        if pieces:
-            self._delivered += self._tokenizer.guess([_joined(texts) for texts in pieces.values()])
+        kept, self._uncounted, self._uncounted_size = b"".join(self._uncounted), [], 0
+        self._texts = self._texts or Texts()
+        self._delivered += self._tokenizer.guess(self._texts.of_events(kept))
 
 
-class _Texts:
-    """Finds the generated texts of an answer: content, refusals, reasoning, arguments.
-
-    Servers have them under one name or another, and some under two: the first that has one
-    is kept to.
-    """
-
-    def __init__(self) -> None:
-        self._names: tuple[str, ...] = ("delta", "message", "text")
-
-    def of(self, answer: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:
-        choices = answer.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                yield from self._of_choice(choice)
-
-    def _of_choice(self, choice: Mapping[str, Any]) -> Iterator[tuple[_Place, str]]:
-        index = choice.get("index")
-        for name in self._names:
-            part = choice.get(name)
-            texts = part if isinstance(part, dict) else {name: part}
-            unread = {"role", *(_AGAIN if texts.get("reasoning") else ())}
-            for key, value in texts.items():
-                for text in filter(None, _strings(value) if key not in unread else ()):
-                    self._names = (name,)
-                    yield (index if isinstance(index, int) else 0, key), text
-            if self._names == (name,):
-                return
-
-
-def _decoded(data: bytes) -> Mapping[str, Any] | None:
-    value: Any = None
-    try:
-        value = msgspec.json.decode(data)
-    except RecursionError:
-        pass
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Half a surrogate pair, NaN: no JSON, but other clients read it.
-        with suppress(ValueError, RecursionError):
-            value = json.loads(data.decode(errors="replace"), strict=False)
-    return value if isinstance(value, dict) else None
-
-
-def _joined(texts: list[str]) -> str:
-    """The text of some pieces, between which a surrogate pair may have been cut."""
-    text = "".join(texts)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+def _tells(data: bytes) -> bool:
+    """Whether this may hold usage, an error or the end mark."""
+    return (
+        # Most servers that have a usage in every chunk write it so.
+        (data.count(b'"usage"') != data.count(b'"usage":null') and bool(_USAGE.search(data)))
+        or (data.find(b'"error"') >= 0 and bool(_ERROR.search(data)))
+        or data.find(b"[DONE]") >= 0
+    )
 
 
 def _usage_of(chunk: Mapping[str, Any], most: Usage) -> Usage | None:
@@ -234,16 +175,3 @@ def _usage_of(chunk: Mapping[str, Any], most: Usage) -> Usage | None:
     return read_usage(chunk.get("usage"), most) or read_usage(
         own.get("usage") if isinstance(own, dict) else None, most
     )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """The strings in a value, in order, but for ids and types."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            waiting += [v for k, v in reversed(item.items()) if k not in ("id", "type")]
-        elif isinstance(item, list):
-            waiting += reversed(item)

@@ -37,22 +37,31 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EventTooLarge, and is of no use after."""
-        buffer: bytes | bytearray = data
-        if self._held:
+        if not self._held and data.find(b"\r") < 0:  # what most servers send
+            *whole, rest = data.split(b"\n\n")
+            if rest:
+                self._hold(bytearray(rest))
+            events = [event + b"\n\n" for event in whole]
+        else:
             self._held += data
-            buffer = self._held
+            events = self._cut(self._held)
+        if max(len(self._held), *map(len, events), 0) > LARGEST_EVENT:
+            raise EventTooLarge
+        return events
+
+    def _cut(self, buffer: bytearray) -> list[bytes]:
         events: list[bytes] = []
         start, search = 0, self._seen
         while (match := _BLANK.search(buffer, search)) is not None:
             events.append(bytes(buffer[start : match.end()]))
             start = search = match.end()
-        if start or buffer is data:
-            self._held = bytearray(buffer[start:])
-        if max(len(self._held), *map(len, events), 0) > LARGEST_EVENT:
-            raise EventTooLarge
-        # An end is at most four bytes, so three of the old ones may belong to it.
-        self._seen = max(len(self._held) - 3, 0)
+        self._hold(buffer[start:] if start else buffer)
         return events
+
+    def _hold(self, begun: bytearray) -> None:
+        self._held = begun
+        # An end is at most four bytes, so three of the old ones may belong to it.
+        self._seen = max(len(begun) - 3, 0)
 
     @property
     def held(self) -> int:
@@ -67,6 +76,8 @@ class EventSplitter:
 
 def data_of(event: bytes) -> bytes | None:
     """The event's data, its lines joined by LF; None for comments and the like."""
+    if event.find(b"\n") == len(event) - 2 and event.startswith(b"data: ") and b"\r" not in event:
+        return event[6:-2]  # what most servers send
     lines = []
     for line in _LINE_END.split(event.removeprefix(_BOM)):
         name, _, value = line.partition(b":")

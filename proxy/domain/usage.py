@@ -216,7 +216,7 @@ def read_usage(found: Any, most: Usage = MOST) -> Usage | None:
 
     Gemini and xAI leave reasoning out of `completion_tokens` but not out of `total_tokens`.
     """
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     input, output = _count(found, "prompt_tokens"), _count(found, "completion_tokens")
     if not input or output is None:
@@ -225,7 +225,7 @@ def read_usage(found: Any, most: Usage = MOST) -> Usage | None:
     if input > most.input or output > most.output:
         return None
     details = found.get("prompt_tokens_details")
-    details = details if isinstance(details, Mapping) else {}
+    details = details if isinstance(details, dict) else {}
     cached = min(_count(details, "cached_tokens") or 0, input)
     cache_write = min(_count(details, "cache_write_tokens") or 0, input - cached)
     return Usage(input, output, cached, cache_write, _count(details, "image_tokens"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -18,7 +17,7 @@ OWN_HEADERS: Final = {
 }
 
 #: Bytes of a body that are written at a time, and then the loop is for others.
-_PART: Final = 64 << 10
+PART: Final = 64 << 10
 
 #: Gets the bytes of a body as they come, in the reader's own turn: it must not block.
 Sink = Callable[[bytes], None]
@@ -48,7 +47,8 @@ class Provider:
 
 @dataclass(slots=True)
 class Outgoing:
-    """A request, ready to be sent. `secret` is the provider's key within its headers.
+    """A request, ready to be sent. `headers` come beside OWN_HEADERS; `secret` is the provider's
+    key within them.
 
     `body`, in pieces, may be of many megabytes, and is let go by whoever no longer needs it.
     """
@@ -69,11 +69,11 @@ class Outgoing:
         """What of the body is written at a time: what is small together, what is large in parts."""
         batch, size = [], 0
         for piece in self.body:
-            for start in range(0, len(piece), _PART):
-                part = memoryview(piece)[start : start + _PART]
+            for start in range(0, len(piece), PART):
+                part = memoryview(piece)[start : start + PART]
                 batch.append(part)
                 size += len(part)
-                if size >= _PART:
+                if size >= PART:
                     yield b"".join(batch)
                     batch, size = [], 0
         yield b"".join(batch)
@@ -103,13 +103,23 @@ class Endable(Protocol):
 
 
 class Call(Endable, Protocol):
-    """A request whose answer's head has come; `abort` closes its connection."""
+    """A request and its answer; `abort` closes its connection. It ends with `leave`."""
 
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """0 until the answer's head has come."""
 
     @property
     def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def over(self) -> bool:
+        """Whether all of the body has been taken."""
+
+    async def head(self) -> None:
+        """Send the request and wait for the answer's head. Raises UpstreamFailed, UpstreamTimeout,
+        or what the call was aborted with.
+        """
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises UpstreamFailed, also where it is larger than `limit`."""
@@ -126,18 +136,17 @@ class Call(Endable, Protocol):
 
     def resume(self) -> None: ...
 
+    def leave(self) -> None:
+        """Close the connection, or keep it for the next call; wherever this one stands."""
+
 
 class Transport(Protocol):
-    """Opens calls. Leaving the block closes or reuses the connection."""
+    """Makes calls."""
 
     async def close(self) -> None:
         """Close every connection."""
 
-    def open(
-        self, outgoing: Outgoing, sent: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Call]:
-        """Send a request and wait for the answer's head; `sent` is called when it is being
-        written, from when on the upstream may bill it.
-
-        Raises UpstreamFailed or UpstreamTimeout.
+    def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> Call:
+        """A call, of which nothing is sent before its `head` is asked for; `sent` is called when
+        it is being written, from when on the upstream may bill it.
         """

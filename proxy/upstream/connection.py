@@ -18,6 +18,9 @@ class Exchange(Protocol):
     def wake(self) -> None:
         """The server reads again."""
 
+    def late(self) -> None:
+        """A deadline may have passed."""
+
 
 class Connection(asyncio.Protocol):
     """A connection that is kept. Between exchanges nothing may come on it.
@@ -32,6 +35,8 @@ class Connection(asyncio.Protocol):
         self.served = 0  # requests
         self.expires = 0.0  # when to close it, while nobody uses it
         self.congested = False  # the server reads more slowly than we write
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -54,6 +59,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         self._open.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
         if self.exchange is not None:
             self.exchange.lost(ended=False)
 
@@ -64,6 +71,22 @@ class Connection(asyncio.Protocol):
         self.congested = False
         if self.exchange is not None:
             self.exchange.wake()
+
+    def watch(self, due: float) -> None:
+        """Call the exchange's `late` at `due`, or before: a timer that is set is left as it is, so
+        that most exchanges need none of their own.
+        """
+        if self._timer is not None:
+            if self._rings <= due:
+                return
+            self._timer.cancel()
+        self._rings = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.exchange is not None:
+            self.exchange.late()
 
     def close(self) -> None:
         """Close it at once; but in a turn of its own: asyncio's TLS, while it reads, is not

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
+from functools import lru_cache
 
-from proxy.domain.errors import UpstreamFailed, UpstreamTimeout
+from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.call import OWN_HEADERS, Outgoing
 from proxy.upstream.connection import Connection
 from proxy.upstream.exchange import BROKEN, LATE, Dropped, Exchange
-from proxy.upstream.http1 import request_head
-from proxy.upstream.pool import Pool, located
+from proxy.upstream.http1 import header_lines
+from proxy.upstream.pool import Origin, Pool, located
 
 
 class DirectTransport:
@@ -28,71 +28,80 @@ class DirectTransport:
     async def close(self) -> None:
         self._pool.close()
 
-    def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> Opening:
-        return Opening(self._pool, outgoing, sent)
+    def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> DirectCall:
+        return DirectCall(self._pool, outgoing, sent)
 
 
-class Opening:
-    """One request, from its connection to its answer's head, and the connection's way back."""
+@lru_cache(512)
+def beginning(url: str) -> tuple[Origin, str]:
+    """The server that a URL leads to, and what every request for it begins with."""
+    origin, host, target = located(url)
+    return origin, f"POST {target} HTTP/1.1\r\n" + header_lines({"host": host, **OWN_HEADERS})
+
+
+class DirectCall(Exchange):
+    """One request, from its connection to that connection's way back: a `Call`."""
+
+    _connecting: asyncio.Timeout | None = None
+    _reason: GatewayError | None = None  # why it was aborted before it had a connection
 
     def __init__(self, pool: Pool, outgoing: Outgoing, sent: Callable[[], None]) -> None:
+        super().__init__(outgoing.timeouts)
         self._pool = pool
         self._outgoing = outgoing
-        self._sent = sent
-        self._exchange: Exchange | None = None
+        self._called = sent
 
-    async def __aenter__(self) -> Exchange:
-        self._loop = asyncio.get_running_loop()
-        self._begun = self._loop.time()
-        timeouts = self._outgoing.timeouts
-        self._connect_by = self._begun + min(timeouts.connect, timeouts.first_byte)
-        self._origin, host, target = located(self._outgoing.url)
-        headers = {**OWN_HEADERS, **self._outgoing.headers}
-        self._head = request_head(target, host, headers, self._outgoing.size)
+    async def head(self) -> None:
+        outgoing = self._outgoing
+        self._origin, begins = beginning(outgoing.url)
+        lines = header_lines(outgoing.headers)
+        head = f"{begins}content-length: {outgoing.size}\r\n{lines}\r\n".encode()
         kept = self._pool.take(self._origin)
-        connection = kept or await self._connect()
-        self._sent()
+        self.attach(kept or await self._connect())
+        self._called()
         try:
-            return await self._ask(connection)
+            await self.ask(head, outgoing)
         except Dropped:
             if kept is None:
                 raise
-        # The server closed it while nobody used it. One that had seen the request would have said
-        # something, or taken longer: beyond the deadline for connecting there is no second try.
-        return await self._ask(await self._connect())
+            # The server closed it while nobody used it. One that had seen the request would have
+            # said something, or taken longer: beyond the deadline for connecting there is no
+            # second try.
+            self.finish()
+            self.attach(await self._connect())
+            await self.ask(head, outgoing)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            self._pool.remember(self._origin, exchange.connection)
-            if exchange.leave():
-                self._pool.give(self._origin, exchange.connection, exchange.keep)
+    def abort(self, reason: GatewayError) -> None:
+        if self._connecting is None:
+            super().abort(reason)
+        elif self._reason is None:
+            self._reason = reason
+            self._connecting.reschedule(0)
 
-    async def _ask(self, connection: Connection) -> Exchange:
-        outgoing = self._outgoing
-        exchange = self._exchange = Exchange(connection, outgoing.timeouts, self._begun)
-        try:
-            await exchange.send(self._head, outgoing.parts())
-            await exchange.head()
-        except BaseException:
-            exchange.leave()
-            raise
-        return exchange
+    def leave(self) -> None:
+        connection = self.connection
+        if connection is not None:
+            if self.status:
+                self._pool.remember(self._origin, connection)
+            if self.finish():
+                self._pool.give(self._origin, connection, self.keep)
 
     async def _connect(self) -> Connection:
         timeouts, late = self._outgoing.timeouts, UpstreamFailed(BROKEN)
         if timeouts.first_byte < timeouts.connect:
             late = UpstreamTimeout(LATE)
             late.billed = False
+        by = self.begun + min(timeouts.connect, timeouts.first_byte)
         try:
-            async with asyncio.timeout_at(self._connect_by):
-                return await self._pool.connect(self._origin)
+            async with asyncio.timeout_at(by) as self._connecting:
+                made = await self._pool.connect(self._origin)
         except TimeoutError as error:
-            raise late from error
+            raise self._reason or late from error
         except (OSError, ValueError, RuntimeError) as error:  # no name, no server; uvloop's
             raise UpstreamFailed(BROKEN) from error
+        finally:
+            self._connecting = None
+        if self._reason is not None:  # which came in the very turn of the connection
+            made.close()
+            raise self._reason
+        return made

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.call import Sink, Timeouts, gathered
+from proxy.upstream.call import PART, Outgoing, Sink, Timeouts, gathered
 from proxy.upstream.connection import Connection
-from proxy.upstream.http1 import LARGEST_HEAD, BadAnswer, Framing, Head, can_begin, parse_head
+from proxy.upstream.http1 import LARGEST_HEAD, BadAnswer, Framing, can_begin, parse_head
 
 #: Bytes that are held for who does not take them yet; the socket is not read beyond.
 _HELD: Final = 64 * 1024
-
-#: A body, as it is written: never empty, each of moderate size.
-Parts = Iterator[bytes]
 
 BROKEN: Final = "The upstream could not be reached, or broke off its answer. Try again."
 LATE: Final = "The upstream did not answer in time. Try again."
@@ -31,70 +29,74 @@ class Dropped(UpstreamFailed):
 
 
 class Exchange:
-    """A request and its answer: a `Call`."""
+    """A request and its answer, on a connection that it is attached to."""
 
-    def __init__(self, connection: Connection, timeouts: Timeouts, begun: float) -> None:
+    connection: Connection | None = None
+    status = 0  # until the head has come
+    headers: Mapping[str, str] = MappingProxyType({})
+    keep: float | None = None  # seconds for which the server keeps the connection, if it says so
+    _reusable = False
+    _raw: bytes | bytearray = b""  # of a head that has begun
+    _framing: Framing | None = None
+    _held_size = 0
+    _sink: Sink | None = None
+    _paused = False
+    _flushing = False
+    _stopped = False  # reading the socket
+    _error: BaseException | None = None
+    _waiter: asyncio.Future[None] | None = None
+    _heard = False
+    _sent = False  # all of the request
+
+    def __init__(self, timeouts: Timeouts) -> None:
         self._loop = asyncio.get_running_loop()
+        self.begun = self._last = self._loop.time()  # the last: when something came
+        self._idle = timeouts.idle
+        self._all_by = self.begun + timeouts.total
+        self._first_by = min(self.begun + timeouts.first_byte, self._all_by)
+        self._held: deque[bytes] = deque()  # the body's, until somebody asks
+
+    def attach(self, connection: Connection) -> None:
         self.connection = connection
         self._transport = connection.transport
-        self._idle = timeouts.idle
-        self._first_by = begun + timeouts.first_byte
-        self._all_by = begun + timeouts.total
-        self._raw = bytearray()  # of a head that has begun
-        self._head: Head | None = None
-        self._framing: Framing | None = None
-        self._held: deque[bytes] = deque()  # the body's, until somebody asks
-        self._held_size = 0
-        self._sink: Sink | None = None
-        self._paused = False
-        self._flushing = False
-        self._stopped = False  # reading the socket
-        self._error: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._last = begun  # when something came
-        self._timer = self._loop.call_at(min(self._first_by, self._all_by), self._late)
-        self._heard = False
-        self._sent = False  # all of the request
         connection.exchange = self
         connection.served += 1
-
-    @property
-    def status(self) -> int:
-        return self._answer.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._answer.headers
-
-    @property
-    def _answer(self) -> Head:
-        assert self._head is not None, "asked for before it came"
-        return self._head
+        connection.watch(self._first_by)
 
     @property
     def _done(self) -> bool:
         return self._framing is not None and self._framing.done
 
-    async def send(self, head: bytes, body: Parts) -> None:
-        """Write the request, as fast as the server reads it; a server that answers before it has
-        read all is sent no more. Raises UpstreamFailed or UpstreamTimeout.
-        """
-        if self.connection.closing:
-            raise Dropped(BROKEN)
-        self._transport.write(head + next(body))
-        for part in body:
-            await asyncio.sleep(0)  # a socket that takes it all gives nobody else a turn
-            while self._head is None and self.connection.congested:
-                await self._more()
-            if self._head is not None or self._error is not None:
-                return
-            self._transport.write(part)
-        self._sent = True
+    @property
+    def over(self) -> bool:
+        return self._done and not self._held
 
-    async def head(self) -> None:
-        """Wait for the answer's head. Raises UpstreamFailed or UpstreamTimeout."""
-        while self._head is None:
+    async def ask(self, head: bytes, outgoing: Outgoing) -> None:
+        """Write the request and wait for the answer's head. Raises UpstreamFailed or
+        UpstreamTimeout.
+        """
+        if outgoing.size <= PART:
+            self._transport.write(b"".join((head, *outgoing.body)))
+            self._sent = True
+        else:
+            parts = outgoing.parts()
+            self._transport.write(head + next(parts))
+            self._sent = await self._send(parts)
+        while not self.status:
             await self._more()
+
+    async def _send(self, parts: Iterator[bytes]) -> bool:
+        """The rest of a body, as fast as the server reads it; one that answers before it has read
+        all is sent no more. Whether all was sent.
+        """
+        for part in parts:
+            await asyncio.sleep(0)  # a socket that takes it all gives nobody else a turn
+            while not self.status and self._connected.congested:
+                await self._more()
+            if self.status or self._error is not None:
+                return False
+            self._transport.write(part)
+        return True
 
     async def first(self) -> bytes:
         while not (self._held or self._done):
@@ -102,9 +104,7 @@ class Exchange:
         if not self._held:
             return b""
         self._first_by = self._all_by
-        piece = self._take()
-        self._read_on()
-        return piece
+        return self._take()
 
     async def deliver(self, sink: Sink) -> None:
         self._sink = sink
@@ -134,50 +134,54 @@ class Exchange:
             self._held.clear()
             self._fail(self._error or reason)
 
-    def leave(self) -> bool:
+    def finish(self) -> bool:
         """End the exchange; whether its connection can carry another one."""
-        self._timer.cancel()
-        framing = self._framing
+        framing, connection = self._framing, self._connected
         clean = self._error is None and framing is not None and framing.done and not framing.excess
-        over = clean and self._sent and not self.connection.closing
-        kept = over and self._answer.reusable and not self._transport.get_write_buffer_size()
+        over = clean and self._sent and self._reusable and not connection.closing
+        kept = over and not self._transport.get_write_buffer_size()
         self._held.clear()
         self._held_size = 0
         self._read_on()
-        self.connection.exchange = self._sink = self._error = None
+        connection.exchange = self._sink = self._error = None
         if not kept:
-            self.connection.close()
+            connection.close()
         return kept
+
+    @property
+    def _connected(self) -> Connection:
+        assert self.connection is not None, "used before it was attached"
+        return self.connection
 
     @property
     def _left(self) -> bool:
         """Whether the connection may be another's by now."""
-        return self.connection.exchange is not self
-
-    @property
-    def keep(self) -> float | None:
-        return self._answer.keep
+        return self.connection is None or self.connection.exchange is not self
 
     # From the connection.
 
     def received(self, data: bytes) -> None:
-        self._last = self._loop.time()
         if self._error is not None:
             return
+        self._last = self._loop.time()
         try:
-            if self._framing is None:
-                self._heard = True
-                data = self._begin(data)
             framing = self._framing
-            if data and framing is not None:
-                self._body(framing.feed(data))
+            if framing is None:
+                data = self._begin(data)
+                framing = self._framing
+                if framing is None:
+                    return
+            body = framing.feed(data)
         except BadAnswer as error:
-            self._body(error.before)
+            if error.before:
+                self._body(error.before)
             if self._error is None:
                 self._fail(UpstreamFailed(BROKEN))
-        else:
-            if framing is not None and framing.done:
-                self.wake()
+            return
+        if body:
+            self._body(body)
+        if self._sink is None or framing.done:
+            self.wake()
 
     def lost(self, *, ended: bool) -> None:
         """The connection is closed: a fault, but where that is the body's end."""
@@ -190,42 +194,41 @@ class Exchange:
 
     def _begin(self, data: bytes) -> bytes:
         """Read on in the head; what of the body has come with it."""
+        self._heard = True
         seen = max(len(self._raw) - 3, 0)
-        self._raw += data
-        while (end := self._raw.find(b"\r\n\r\n", seen)) >= 0:
+        raw: bytes | bytearray = data
+        if self._raw:
+            self._raw += data
+            raw = self._raw
+        while (end := raw.find(b"\r\n\r\n", seen)) >= 0:
             if end > LARGEST_HEAD:
                 break
-            head, framing = parse_head(bytes(self._raw[:end]))
-            del self._raw[: end + 4]
+            head, framing = parse_head(bytes(raw[:end]))
+            raw = raw[end + 4 :]
             seen = 0
             if head.status >= 200:  # others come before it; 101 was not asked for
-                self._head, self._framing = head, framing
-                rest, self._raw = bytes(self._raw), bytearray()
-                self.wake()
-                return rest
+                self.status, self.headers, self._reusable, self.keep = head
+                self._framing = framing
+                self._raw = b""
+                return bytes(raw)
             if head.status == 101:
                 raise BadAnswer("another protocol")
-        if len(self._raw) > LARGEST_HEAD or not can_begin(self._raw, seen):
+        if len(raw) > LARGEST_HEAD or not can_begin(raw, seen):
             raise BadAnswer("no head, or one that is too large")
+        self._raw = bytearray(raw) if raw is data else raw
         return b""
 
     def _body(self, body: bytes) -> None:
-        if not body:
-            return
         if self._sink is not None and not self._paused:
-            self._pass(self._sink, body)
+            try:
+                self._sink(body)
+            except BaseException as error:  # the receiving side's, which `deliver` raises
+                self._held.clear()
+                self._fail(error)
         else:
             self._held.append(body)
             self._held_size += len(body)
             self._read_on()
-            self.wake()
-
-    def _pass(self, sink: Sink, body: bytes) -> None:
-        try:
-            sink(body)
-        except BaseException as error:  # the receiving side's, which `deliver` raises
-            self._held.clear()
-            self._fail(error)
 
     def _flush(self) -> None:
         """Deliver what is held, as far as the sink wants it."""
@@ -233,21 +236,21 @@ class Exchange:
             return
         self._flushing = True  # the sink itself may pause and resume
         while self._held and not self._paused:
-            self._pass(self._sink, self._take())
+            self._body(self._take())
         self._flushing = False
-        self._read_on()
         if not self._held:
             self.wake()
 
     def _take(self) -> bytes:
         piece = self._held.popleft()
         self._held_size -= len(piece)
+        self._read_on()
         return piece
 
     def _read_on(self) -> None:
         """Read the socket, or leave what comes in it."""
         stop = self._held_size > _HELD
-        if stop is not self._stopped and not self.connection.closing:
+        if stop is not self._stopped and not self._connected.closing:
             self._stopped = stop
             if stop:
                 self._transport.pause_reading()
@@ -273,20 +276,19 @@ class Exchange:
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
-        self.connection.close()
+        self._connected.close()
         self.wake()
 
     def _due(self) -> float:
         """The next deadline; a client that is slow has one of its own."""
         if self._sink is None:
-            return min(self._first_by, self._all_by)
+            return self._first_by
         return self._all_by if self._paused else min(self._last + self._idle, self._all_by)
 
     def _watch(self) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_at(self._due(), self._late)
+        self._connected.watch(self._due())
 
-    def _late(self) -> None:
+    def late(self) -> None:
         if self._error is not None or self._done:
             return
         if self._loop.time() < self._due():

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 LARGEST_HEAD: Final = 64 * 1024
 _LARGEST_LINE: Final = 4096  # of a chunk's size and its extensions
 _LARGEST_TRAILER: Final = 16 * 1024
 
-_STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")  # 4
-_FIELD = re.compile(  # 5; a line that begins with a space (5.2) does not match
-    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*"
-)
+_STATUS = r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?"  # 4
+# 5; a line that begins with a space (5.2) does not match
+_FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*"
+_HEAD = re.compile(rf"{_STATUS}((?:\r\n{_FIELD})*)")
+_LINE = re.compile(r"\r\n([^:]+):[\t ]*([^\r]*)")
+_TRAILER = re.compile(_FIELD)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")  # 7.1
 _PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -45,8 +46,7 @@ class Framing(Protocol):
         """Whether the connection's end is a good end here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """An answer's head; the names of headers are in lower case, those that repeat are joined.
 
     `reusable`: the server keeps the connection. `keep`: for how many seconds, where it says so.
@@ -58,33 +58,28 @@ class Head:
     keep: float | None = None
 
 
-def request_head(target: str, host: str, headers: Mapping[str, str], length: int) -> bytes:
-    """The head of a POST. Raises ValueError for a header that cannot be sent."""
-    lines = [f"POST {target} HTTP/1.1", f"host: {host}", f"content-length: {length}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if any(map(_UNSENDABLE.search, lines)):
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Headers, each with its line end. Raises ValueError for one that cannot be sent."""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    if _UNSENDABLE.search("".join(lines)):
         raise ValueError("a header with a character that HTTP does not carry")
-    return "\r\n".join((*lines, "\r\n")).encode("ascii")
+    return "\r\n".join((*lines, ""))
 
 
 def parse_head(data: bytes) -> tuple[Head, Framing]:
     """A head, without the empty line that ends it. Raises BadAnswer."""
-    first, *lines = data.decode("latin-1").split("\r\n")
-    status_line = _STATUS.fullmatch(first)
-    if status_line is None:
-        raise BadAnswer("no status line")
+    read = _HEAD.fullmatch(data.decode("latin-1"))
+    if read is None:
+        raise BadAnswer("a malformed head")
+    minor, status, lines = read.groups()
     headers: dict[str, str] = {}
-    for line in lines:
-        if not _FIELD.fullmatch(line):
-            raise BadAnswer("a malformed header")
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
+    for name, value in _LINE.findall(lines):
+        name, value = name.lower(), value.rstrip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    status, modern = int(status_line[2]), status_line[1] == "1"
-    framing = _framing(status, headers, modern)
-    options = {word.strip().lower() for word in headers.get("connection", "").split(",")}
-    reusable = modern and "close" not in options and not isinstance(framing, UntilClose)
-    return Head(status, headers, reusable, _keep(headers)), framing
+    framing = _framing(int(status), headers, minor == "1")
+    closes = "close" in headers.get("connection", "").lower()
+    reusable = minor == "1" and not closes and not isinstance(framing, UntilClose)
+    return Head(int(status), headers, reusable, _keep(headers)), framing
 
 
 def can_begin(data: bytes | bytearray, seen: int) -> bool:
@@ -111,8 +106,9 @@ def _framing(status: int, headers: Mapping[str, str], modern: bool) -> Framing:
 
 
 def _keep(headers: Mapping[str, str]) -> float | None:
-    hint = re.search(r"\btimeout=([0-9]{1,6})\b", headers.get("keep-alive", ""))
-    return None if hint is None else float(hint[1])
+    hint = headers.get("keep-alive")
+    found = None if hint is None else re.search(r"\btimeout=([0-9]{1,6})\b", hint)
+    return None if found is None else float(found[1])
 
 
 class Sized:
@@ -152,9 +148,10 @@ class UntilClose:
 class Chunked:
     """A chunked body (7.1). Extensions and trailers are bounded, and not passed on."""
 
-    __slots__ = ("_ending", "_held", "_left", "_trailer", "done", "excess")
+    __slots__ = ("_between", "_ending", "_held", "_left", "_trailer", "done", "excess")
 
     def __init__(self) -> None:
+        self._between = True  # nothing of a chunk, nor of its line, has come
         self._held = b""  # of a line that has begun
         self._left = 0  # of the chunk's data
         self._ending = False  # the chunk's data has ended, its line end is to come
@@ -166,23 +163,27 @@ class Chunked:
         return self.done
 
     def feed(self, data: bytes) -> bytes:
+        if not self._between:
+            return self._read(data, 0, [])
         parts: list[bytes] = []
         at = 0
-        if not (self._left or self._held or self._ending) and self._trailer is None:
-            # Whole chunks, one to a read or some: what servers of streams send.
-            while (plain := _PLAIN_SIZE.match(data, at)) and (size := int(plain[1], 16)):
-                start = plain.end()
-                end = start + size
-                if data[end : end + 2] != b"\r\n":
-                    break
-                parts.append(data[start:end])
-                at = end + 2
-                if at == len(data):
-                    return b"".join(parts)
+        # Whole chunks, one to a read or some: what servers of streams send.
+        while plain := _PLAIN_SIZE.match(data, at):
+            start = plain.end()
+            end = start + int(plain[1], 16)
+            if end == start or data[end : end + 2] != b"\r\n":
+                break
+            parts.append(data[start:end])
+            at = end + 2
+            if at == len(data):
+                return b"".join(parts)
         return self._read(data, at, parts)
 
     def _read(self, data: bytes, at: int, parts: list[bytes]) -> bytes:
         """What comes from `at` on, after `parts`."""
+        if self._between and data[at:] == b"0\r\n\r\n":
+            self._between, self.done = False, True
+            return b"".join(parts)
         if self._held:
             data, self._held = self._held + data, b""
         try:
@@ -191,6 +192,7 @@ class Chunked:
             error.before = b"".join(parts)
             raise
         self.excess |= self.done and at < len(data)
+        self._between = not (self._left or self._held or self._ending) and self._trailer is None
         return b"".join(parts)
 
     def _walk(self, data: bytes, at: int, parts: list[bytes]) -> int:
@@ -233,7 +235,7 @@ class Chunked:
                 self._trailer = 0
         elif line:
             self._trailer += len(line)
-            if self._trailer > _LARGEST_TRAILER or not _FIELD.fullmatch(line.decode("latin-1")):
+            if self._trailer > _LARGEST_TRAILER or not _TRAILER.fullmatch(line.decode("latin-1")):
                 raise BadAnswer("a malformed trailer")
         else:
             self.done = True

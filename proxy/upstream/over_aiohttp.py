@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.call import OWN_HEADERS, Call, Outgoing, Sink, Timeouts, gathered
+from proxy.upstream.call import OWN_HEADERS, Outgoing, Sink, gathered
 
 #: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
 #: what aiohttp's reader raises where the connection is closed and nobody told it why.
@@ -61,33 +61,20 @@ class AiohttpTransport:
     async def close(self) -> None:
         await self._session.close()
 
-    @asynccontextmanager
-    async def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> AsyncIterator[Call]:
-        timeouts, body = outgoing.timeouts, _Body(outgoing, sent)
-        begun = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout_at(begun + timeouts.first_byte):
-                response = await self._session.post(
-                    outgoing.url,
-                    data=body,
-                    headers={**OWN_HEADERS, **outgoing.headers},
-                    allow_redirects=False,
-                    proxy=_proxy(outgoing.url),
-                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
-                )
-        except _FAULTS as error:
-            failure = _translated(error)
-            failure.billed = failure.billed and body.sent
-            raise failure from error
-        del body  # an answer may last for minutes
+    def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> AiohttpCall:
+        return AiohttpCall(self, outgoing, sent)
+
+    async def ask(self, outgoing: Outgoing, body: _Body) -> aiohttp.ClientResponse:
+        response = await self._session.post(
+            outgoing.url,
+            data=body,
+            headers={**OWN_HEADERS, **outgoing.headers},
+            allow_redirects=False,
+            proxy=_proxy(outgoing.url),
+            timeout=aiohttp.ClientTimeout(total=None, connect=outgoing.timeouts.connect),
+        )
         self._watch(response)
-        try:
-            yield _AiohttpCall(response, timeouts, begun)
-        finally:
-            if response.content.at_eof() and response.content.exception() is None:
-                response.release()
-            else:
-                response.close()
+        return response
 
     def _watch(self, response: aiohttp.ClientResponse) -> None:
         """End a body with its connection.
@@ -117,23 +104,58 @@ def _proxy(url: str) -> str | None:
     return getproxies_environment().get(parsed.scheme)
 
 
-class _AiohttpCall:
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, begun: float) -> None:
-        self._response = response
+class AiohttpCall:
+    """A request and its answer: a `Call`."""
+
+    status = 0  # until the head has come
+    headers: Mapping[str, str] = MappingProxyType({})
+    _reason: GatewayError | None = None
+    _response: aiohttp.ClientResponse | None = None
+
+    def __init__(
+        self, transport: AiohttpTransport, outgoing: Outgoing, sent: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._outgoing = outgoing
+        self._called = sent
+        timeouts, begun = outgoing.timeouts, asyncio.get_running_loop().time()
         self._first_by = begun + timeouts.first_byte
         self._all_by = begun + timeouts.total
         self._idle = timeouts.idle
-        self._reason: GatewayError | None = None
+        self._asking = asyncio.timeout_at(self._first_by)
         self._flowing = asyncio.Event()
         self._flowing.set()
 
-    @property
-    def status(self) -> int:
-        return self._response.status
+    async def head(self) -> None:
+        body = _Body(self._outgoing, self._called)
+        try:
+            async with self._asking:
+                response = self._response = await self._transport.ask(self._outgoing, body)
+        except _FAULTS as error:
+            if self._reason is not None:
+                raise self._reason from None
+            failure = _translated(error)
+            failure.billed = failure.billed and body.sent
+            raise failure from error
+        if self._reason is not None:  # which came in the very turn of the answer
+            raise self._reason
+        self.status, self.headers = response.status, response.headers
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers
+    def over(self) -> bool:
+        return self._content.at_eof() and self._content.exception() is None
+
+    @property
+    def _content(self) -> aiohttp.StreamReader:
+        assert self._response is not None, "used before its head came"
+        return self._response.content
+
+    def leave(self) -> None:
+        if self._response is not None:
+            if self.over:
+                self._response.release()
+            else:
+                self._response.close()
 
     async def read(self, limit: int) -> bytes:
         return await gathered(self.deliver, limit)
@@ -169,14 +191,17 @@ class _AiohttpCall:
         self._flowing.set()
 
     def abort(self, reason: GatewayError) -> None:
-        self._reason = reason
+        self._reason = self._reason or reason
         self._flowing.set()
-        self._response.close()
+        if self._response is not None:
+            self._response.close()
+        elif not self._asking.expired():
+            self._asking.reschedule(0)
 
     async def _more(self) -> bytes:
         """What has come, b"" at the end. What the sink raises is not the upstream's fault."""
         try:
-            data = await self._response.content.readany()
+            data = await self._content.readany()
         except _FAULTS as error:
             raise self._reason or _translated(error) from error
         if self._reason is not None:

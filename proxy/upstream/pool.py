@@ -6,9 +6,8 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
@@ -26,8 +25,7 @@ _NAMES_FOR: Final = 30.0
 _HEAD_START: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """A server: what connections to it may be used for each other."""
 
     secure: bool
@@ -116,8 +114,8 @@ class Pool:
 
     def remember(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection's TLS session for the next one; it came with the first answer."""
-        context = self._contexts.get(origin)
-        if context is not None and connection.served == 1:
+        context = self._contexts.get(origin) if connection.served == 1 else None
+        if context is not None:
             made: ssl.SSLObject | None = connection.transport.get_extra_info("ssl_object")
             context.session = made.session if made is not None else None
 

@@ -1,7 +1,8 @@
-"""The client's side of a stream: aiohttp writes the head, we write the body's frames.
+"""The client's side of a stream: its head, and its body's frames, as we write them.
 
 aiohttp's own body writer waits at every write and ends a broken stream cleanly, which both
-SDKs take for a complete one. Here a write is a plain call, and the end is ours to write.
+SDKs take for a complete one. Here a write is a plain call, the end is ours to write, and a head
+goes out with the first bytes of its body.
 """
 
 from __future__ import annotations
@@ -12,75 +13,90 @@ import struct
 from collections.abc import Mapping
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time  # made once a second
 
+from proxy.upstream.http1 import header_lines
+from proxy.web.answer import REQUEST_ID
+from proxy.web.trace import TRACE
+
+_GONE = "the client has gone"
 _LAST_CHUNK = b"0\r\n\r\n"
 
+# What `name_request` adds to the answers that aiohttp begins is here, too.
+_HEAD = (
+    " 200 OK\r\nContent-Type: text/event-stream\r\ncache-control: no-cache\r\n"
+    "x-accel-buffering: no\r\nserver: visiongate\r\nDate: "
+)
+_CHUNKED = "\r\nTransfer-Encoding: chunked\r\n"
 
-class _Stream(web.StreamResponse):
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing: the outlet has written the end, or meant there to be none."""
+
+class _Written(web.StreamResponse):
+    """An answer to which aiohttp has nothing to add."""
+
+    def __init__(self, keep_alive: bool) -> None:
+        super().__init__()
+        self._eof_sent = True
+        self._keep_alive = keep_alive
 
 
 class Outlet:
-    """One response body, streamed. `patience`: seconds that what was written has to go out.
+    """One response, streamed. `patience`: seconds that what was written has to go out.
 
-    With `reads_on` a client that has gone is no reason to stop: what is written comes to nothing,
-    and only `end` tells.
+    What is written is kept until `flush`, and goes out at once from then on. With `reads_on` a
+    client that has gone is no reason to stop: what is written comes to nothing, and only `end`
+    tells. Raises ConnectionError where it has gone by now.
     """
 
-    def __init__(self, http: web.Request, patience: float, *, reads_on: bool = False) -> None:
+    def __init__(
+        self,
+        http: web.Request,
+        headers: Mapping[str, str],
+        patience: float,
+        *,
+        reads_on: bool = False,
+    ) -> None:
         self._http = http
         self._protocol = http.protocol
         self._patience = patience
         self._reads_on = reads_on
-        self._writer: AbstractStreamWriter | None = None
+        transport = http.protocol.transport
+        if not reads_on and (transport is None or transport.is_closing()):
+            raise ClientConnectionResetError(_GONE)
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
         self._chunked = http.version >= HttpVersion11
-        self.response = _Stream()
+        self.response = _Written(http.keep_alive and self._chunked)
+        self._kept: list[bytes] | None = [self._head(headers)]
 
-    async def begin(self, headers: Mapping[str, str]) -> None:
-        """Write the head. Raises ConnectionError where the client has gone."""
-        response = self.response
-        response.headers.update(headers)
-        response.content_type = "text/event-stream"
-        response.headers["cache-control"] = "no-cache"
-        response.headers["x-accel-buffering"] = "no"
-        if self._chunked:
-            response.enable_chunked_encoding()
-        else:
-            response.force_close()
-        try:
-            self._writer = await response.prepare(self._http)
-        except ConnectionError:
-            if not self._reads_on:
-                raise
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has left."""
-        transport = self._protocol.transport
-        return transport is None or transport.is_closing()
-
-    @property
-    def congested(self) -> bool:
-        """Whether the client reads more slowly than we write."""
-        return self._protocol.writing_paused and not self.gone
+    def _head(self, headers: Mapping[str, str]) -> bytes:
+        version = "HTTP/1.1" if self._chunked else "HTTP/1.0"
+        framing = _CHUNKED if self._chunked else "\r\n"
+        close = "Connection: close\r\n" if self._chunked and not self._http.keep_alive else ""
+        own = header_lines({**headers, REQUEST_ID: self._http[TRACE].id})
+        return f"{version}{_HEAD}{rfc822_formatted_time()}{framing}{close}{own}\r\n".encode()
 
     async def drained(self) -> None:
         """Wait until it has caught up, or gone."""
-        if self._writer is not None:
-            await self._writer.drain()
+        await self._http.writer.drain()
 
-    def write(self, data: bytes) -> None:
-        """One piece of the body. Raises ConnectionError where the client has gone."""
-        if self._reads_on and self.gone:
-            return
-        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+    def write(self, data: bytes) -> bool:
+        """One piece of the body; whether the client keeps up. Raises ConnectionError where it has
+        gone.
+        """
+        return self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def flush(self) -> bool:
+        """Send what was kept; otherwise as `write`."""
+        if self._kept is None:
+            return True
+        kept, self._kept = b"".join(self._kept), None
+        self._http.writer.output_size += len(kept)  # by which it is known to have begun
+        return self._send(kept)
 
     def end(self) -> None:
         """The body is complete. Raises ConnectionError where the client has gone."""
+        self._reads_on = False
         self._send(_LAST_CHUNK if self._chunked else b"")
+        self.flush()
 
     def break_off(self, last: bytes) -> None:
         """Write `last` and close, so that no client takes the body for complete."""
@@ -89,6 +105,7 @@ class Outlet:
             return
         if last:
             self.write(last)
+        self.flush()
         self.response.force_close()
         if not self._chunked:
             # Without chunks only a reset tells this end from a good one.
@@ -97,8 +114,14 @@ class Outlet:
         transport.close()  # what was written still goes out; a last chunk does not
         asyncio.get_running_loop().call_later(self._patience, transport.abort)
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frame: bytes) -> bool:
+        if self._kept is not None:
+            self._kept.append(frame)
+            return True
         transport = self._protocol.transport
-        if transport is None or transport.is_closing():
-            raise ClientConnectionResetError("the client has gone")
-        transport.write(frame)
+        if transport is not None and not transport.is_closing():
+            transport.write(frame)
+            return not self._protocol.writing_paused
+        if not self._reads_on:
+            raise ClientConnectionResetError(_GONE)
+        return True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
 from proxy.store.ledger import Lease
-from proxy.upstream.call import Call, Endable, Outgoing
+from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import SOURCE, error_event, raw_json
 from proxy.web.door import DOOR, Door, stopping
 from proxy.web.outlet import Outlet
@@ -32,19 +31,6 @@ class _SlowClient(GatewayError):
     reason = "slow_client"
 
 
-class _Waiting:
-    """What stands for a call until its head has come."""
-
-    def __init__(self) -> None:
-        self.limit = asyncio.timeout(None)
-        self.reason: GatewayError = stopping()
-
-    def abort(self, reason: GatewayError) -> None:
-        if not self.limit.expired():
-            self.reason = reason
-            self.limit.reschedule(0)
-
-
 async def relay(
     http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease, *, stream: bool
 ) -> web.StreamResponse:
@@ -55,10 +41,39 @@ async def relay(
     """
     headers = {**headers, SOURCE: "upstream"}
     http[TRACE].ended = "client_gone"  # until something else is known
+    work = _relayed(http, outgoing, headers, lease, stream)
     if not stream:
-        return await _outlive(http, _relay_whole(http, outgoing, headers, lease), lease)
-    work = _relay_stream(http, outgoing, headers, lease)
+        return await _outlive(http, work, lease)
     return await (_outlive(http, work, lease, _READ_ON) if lease.access.drain else work)
+
+
+async def _relayed(
+    http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease, stream: bool
+) -> web.StreamResponse:
+    """A call that can be ended from its beginning; a failure is accounted for."""
+    door, trace = http.app[DOOR], http[TRACE]
+    call = door.upstreams[outgoing.transport].open(outgoing, lease.meter.called)
+    lease.lost = call.abort
+    door.calls.add(call)
+    try:
+        if door.ended.is_set():
+            raise stopping()
+        await call.head()
+        outgoing.body = ()
+        if call.status != 200:
+            raise await _refusal(call, outgoing)
+        answer = _stream if stream else _whole
+        return await answer(call, http, outgoing, headers, lease)
+    except BaseException as error:
+        if isinstance(error, GatewayError):
+            _account(lease, trace, error)
+        if not stream:  # whatever it is that keeps the answer from its client
+            lease.meter.unseen()  # of no matter where it was refunded
+        raise
+    finally:
+        lease.lost = None
+        door.calls.discard(call)
+        call.leave()
 
 
 async def _outlive(
@@ -81,33 +96,25 @@ async def _outlive(
         raise
 
 
-async def _relay_stream(
-    http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
+async def _stream(
+    call: Call, http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
 ) -> web.StreamResponse:
-    door, trace = http.app[DOOR], http[TRACE]
-    async with _open(door, outgoing, lease, trace) as call:
-        await _accept(call, "text/event-stream", outgoing)
-        first = await call.first()
-        if not first:
-            raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
-        trace.got_first_byte()
-        outlet = Outlet(http, door.patience, reads_on=lease.access.drain)
-        await outlet.begin(headers)
-        with door.metrics.streams.track_inprogress():
-            await _deliver(call, first, lease, outlet, trace, door)
-        return outlet.response
-
-
-async def _deliver(
-    call: Call, first: bytes, lease: Lease, outlet: Outlet, trace: Trace, door: Door
-) -> None:
     """Every byte to the client; a failure ends in an error event and an unclean close."""
-    meter = lease.meter
+    door, trace, meter = http.app[DOOR], http[TRACE], lease.meter
+    _check_kind(call, "text/event-stream")
+    first = await call.first()
+    if not first:
+        raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
+    trace.got_first_byte()
+    outlet = Outlet(http, headers, door.patience, reads_on=lease.access.drain)
+    door.metrics.streaming += 1
     try:
         failure = await _pump(call, first, lease, outlet, door)
     except Exception:
         outlet.break_off(error_event(GatewayError("The gateway failed on this request.")))
         raise
+    finally:
+        door.metrics.streaming -= 1
     told = meter.error_sent
     rest = b"" if failure else meter.rest()
     if failure is None and not meter.complete:
@@ -116,11 +123,12 @@ async def _deliver(
     if failure is not None:
         _account(lease, trace, failure)
         outlet.break_off(b"" if told else error_event(failure))
-        return
-    if rest:
-        outlet.write(rest)
-    outlet.end()
-    trace.ended = UpstreamFailed.reason if meter.error_sent else "complete"
+    else:
+        if rest:
+            outlet.write(rest)
+        outlet.end()
+        trace.ended = UpstreamFailed.reason if meter.error_sent else "complete"
+    return outlet.response
 
 
 async def _pump(
@@ -131,27 +139,30 @@ async def _pump(
     Raises ConnectionError where the client has gone and nobody reads on.
     """
     meter = lease.meter
+    feed, write = meter.feed, outlet.write
     observe_gap = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
-    last = time.perf_counter()
+    last = 0.0
 
-    def pass_on(data: bytes) -> None:
-        passed = meter.feed(data)
-        if passed:
-            outlet.write(passed)
-            if outlet.congested:
-                call.pause()
-                door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
+    def hold() -> None:
+        call.pause()
+        door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
 
     def sink(data: bytes) -> None:
         nonlocal last
         now = time.perf_counter()
-        observe_gap(now - last)
+        if last:
+            observe_gap(now - last)
         last = now
-        pass_on(data)
+        passed = feed(data)
+        if passed and not write(passed):
+            hold()
 
     try:
-        pass_on(first)
-        await call.deliver(sink)
+        sink(first)
+        if not call.over:  # else all of it goes out at once, with its end
+            if not outlet.flush():
+                hold()
+            await call.deliver(sink)
     except EventTooLarge:
         return AnswerTooLarge("An event of the upstream is too large.")
     except GatewayError as error:
@@ -171,53 +182,18 @@ async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
         call.resume()
 
 
-async def _relay_whole(
-    http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
-) -> web.Response:
+async def _whole(
+    call: Call, http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
+) -> web.StreamResponse:
     """The provider's time-outs bound it: what is cut short shows none of its output, and costs
     all that was reserved.
     """
-    trace = http[TRACE]
-    try:
-        async with _open(http.app[DOOR], outgoing, lease, trace) as call:
-            await _accept(call, "application/json", outgoing)
-            body = await call.read(_LARGEST_ANSWER)
-            if not lease.meter.whole(body):
-                raise failure_in(_redacted(body, outgoing))
-    except BaseException:  # whatever it is that keeps the answer from its client
-        lease.meter.unseen()  # of no matter where it was refunded
-        raise
-    trace.ended = "complete"
+    _check_kind(call, "application/json")
+    body = await call.read(_LARGEST_ANSWER)
+    if not lease.meter.whole(body):
+        raise failure_in(_redacted(body, outgoing))
+    http[TRACE].ended = "complete"
     return raw_json(body, headers=headers)
-
-
-@asynccontextmanager
-async def _open(door: Door, outgoing: Outgoing, lease: Lease, trace: Trace) -> AsyncIterator[Call]:
-    """A call that can be ended from its beginning; a failure is accounted for."""
-    opening = door.upstreams[outgoing.transport].open(outgoing, lease.meter.called)
-    try:
-        if door.ended.is_set():
-            raise stopping()
-        async with AsyncExitStack() as stack:
-            call = await _head(door, lease, stack.enter_async_context(opening))
-            outgoing.body = ()
-            with _endable(door, lease, call):
-                yield call
-    except GatewayError as error:
-        _account(lease, trace, error)
-        raise
-
-
-@contextmanager
-def _endable(door: Door, lease: Lease, work: Endable) -> Iterator[None]:
-    """For the length of the block the ledger, and the worker when it stops, can end the work."""
-    lease.lost = work.abort
-    door.calls.add(work)
-    try:
-        yield
-    finally:
-        lease.lost = None
-        door.calls.discard(work)
 
 
 def _account(lease: Lease, trace: Trace, error: GatewayError) -> None:
@@ -231,16 +207,6 @@ def _redacted(body: bytes, outgoing: Outgoing) -> bytes:
     return body.replace(outgoing.secret.encode(), b"***") if outgoing.secret else body
 
 
-async def _head(door: Door, lease: Lease, opening: Awaitable[Call]) -> Call:
-    waiting = _Waiting()
-    try:
-        async with waiting.limit:
-            with _endable(door, lease, waiting):
-                return await opening
-    except TimeoutError:
-        raise waiting.reason from None
-
-
 async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
     try:
         body = await call.read(LARGEST_ERROR)
@@ -250,10 +216,8 @@ async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
     return refusal_of(call.status, call.headers, _redacted(body, outgoing))
 
 
-async def _accept(call: Call, wanted: str, outgoing: Outgoing) -> None:
-    """Raise GatewayError for an answer that is not the one that was asked for."""
-    if call.status != 200:
-        raise await _refusal(call, outgoing)
+def _check_kind(call: Call, wanted: str) -> None:
+    """Raise UpstreamFailed for an answer that is not the one that was asked for."""
     kind = call.headers.get("content-type", wanted).partition(";")[0].strip().lower()
     encoding = call.headers.get("content-encoding", "identity").lower()
     if kind != wanted or encoding != "identity":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from proxy.domain import meter as module
 from proxy.domain.meter import StreamMeter
+from proxy.domain.texts import Texts
 from proxy.domain.tokenizer import Tokenizer, tokenizer_for
 from proxy.domain.usage import Outcome, Phase, Usage
-from tests.domain.streams import DONE, USAGE, chunk, event, meter, usage_chunk
+from tests.domain.streams import DONE, STREAMS, USAGE, chunk, event, meter, usage_chunk
 
 
 def test_what_comes_after_the_usage_is_counted() -> None:
@@ -269,3 +272,29 @@ def test_a_guess_is_told_as_one() -> None:
     outcome = metered.outcome()
     assert outcome.delivered == 241
     assert not outcome.exact
+
+
+@given(STREAMS)
+def test_texts_are_the_same_read_at_once(stream: bytes) -> None:
+    """Events that are read together have the texts that they have one by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Texts, "_add_plain", lambda *_: False)
+        one_by_one = Texts().of_events(stream)
+    assert Texts().of_events(stream) == one_by_one
+
+
+def test_events_that_are_read_at_once() -> None:
+    """A batch of chunks with plain deltas is read as one, each text in its place."""
+    events = [chunk("a"), chunk("x", index=1), chunk("b"), chunk(), chunk("", usage=None)]
+    pieces: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
+    assert Texts()._add_plain(b"".join(map(event, events)), pieces)
+    assert pieces == {(0, "content"): ["a", "b"], (1, "content"): ["x"]}
+
+
+@pytest.mark.parametrize(
+    "odd", [b": ping\n\n", event({"choices": [{"text": "a"}]}), event([1]), b"data: {\n\n"]
+)
+def test_events_that_are_read_one_by_one(odd: bytes) -> None:
+    """One event of another shape, and the batch is read event by event."""
+    assert not Texts()._add_plain(event(chunk("a")) + odd, defaultdict(list))
+    assert Texts().of_events(event(chunk("abc")) + odd)[0] == "abc"

@@ -6,17 +6,18 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from proxy.upstream.call import Outgoing, Timeouts
+from proxy.upstream.call import Call, Outgoing, Timeouts
 from proxy.upstream.direct import DirectTransport
 from tests.scripted import ScriptedUpstream, Sleep
 
 HANG = Sleep(60)
 PATIENT = Timeouts(connect=2, first_byte=2, idle=2, total=10)
 
+C = TypeVar("C", bound=Call)
 Found = Callable[[str], list[tuple[Any, ...]]]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -41,6 +42,16 @@ def at(port: int) -> tuple[Any, ...]:
     return (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
 
 
+@asynccontextmanager
+async def answered(call: C) -> AsyncIterator[C]:
+    """A call whose answer's head has come, and that is left at the end."""
+    try:
+        await call.head()
+        yield call
+    finally:
+        call.leave()
+
+
 async def ask(transport: DirectTransport, up: ScriptedUpstream, body: bytes = b"{}") -> bytes:
     return (await opened(transport, f"{up.url}/chat/completions", body))[1]
 
@@ -49,7 +60,7 @@ async def opened(
     transport: DirectTransport, url: str, body: bytes = b"{}", timeouts: Timeouts = PATIENT
 ) -> tuple[Any, bytes]:
     """The TLS object of the connection, and the answer's body."""
-    async with transport.open(Outgoing(url, {}, [body], timeouts), lambda: None) as call:
+    async with answered(transport.open(Outgoing(url, {}, [body], timeouts), lambda: None)) as call:
         made = call.connection.transport.get_extra_info("ssl_object")
         return made, await call.read(10_000_000)
 

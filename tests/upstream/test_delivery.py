@@ -22,7 +22,7 @@ from tests.scripted import (
     Sleep,
     chat_json,
 )
-from tests.upstream.asking import HANG, PATIENT, ask, opened, talking
+from tests.upstream.asking import HANG, PATIENT, answered, ask, opened, talking
 
 
 async def test_what_came_before_a_fault(
@@ -32,7 +32,7 @@ async def test_what_came_before_a_fault(
     upstream.script([Head(), Send(b"one"), Send(b"two"), Close()])
     asked = Outgoing(f"{upstream.url}/x", {}, [b"{}"], PATIENT)
     parts: list[bytes] = []
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         parts.append(await call.first())
         await until(lambda: call.connection.closing)
         with pytest.raises(UpstreamFailed):
@@ -69,7 +69,7 @@ async def test_a_paused_call_holds_the_upstream(transport: DirectTransport) -> N
         call.pause()
 
     asked = Outgoing(f"http://127.0.0.1:{port}/", {}, [b"{}"], PATIENT)
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         delivery = asyncio.create_task(call.deliver(sink))
         last = -1
         while written != last:  # until it can write no more
@@ -108,10 +108,10 @@ async def test_a_call_that_is_over_has_no_hold_on_its_connection(
     upstream.script(chat_json("Hi"))
     upstream.script([Head(), Send(b"one"), Pause(go_on), Send(b"two"), End()])
     asked = Outgoing(f"{upstream.url}/x", {}, [b"{}"], PATIENT)
-    async with transport.open(asked, lambda: None) as past:
+    async with answered(transport.open(asked, lambda: None)) as past:
         await past.read(10_000)
         past.pause()
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         assert await call.first() == b"one"
         past.abort(Forbidden("late"))
         past.resume()
@@ -139,7 +139,7 @@ async def test_a_sink_that_pauses_and_resumes(
         call.resume()
         inside = False
 
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         await until(lambda: call._done)  # all is held
         await call.deliver(sink)
     assert b"".join(got) == b"".join(words)
@@ -156,7 +156,7 @@ async def test_a_sink_that_aborts(transport: DirectTransport, upstream: Scripted
         got.append(data)
         call.abort(Forbidden("enough"))
 
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         await until(lambda: call._done)
         with pytest.raises(Forbidden):
             await call.deliver(sink)
@@ -170,7 +170,7 @@ async def test_a_fault_while_a_call_is_paused(
     upstream.script([Head(), Send(b"one"), Send(b"two"), Raw(b"5\r\nthreezz")])
     asked = Outgoing(f"{upstream.url}/x", {}, [b"{}"], PATIENT)
     got: list[bytes] = []
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         call.pause()
         delivery = asyncio.create_task(call.deliver(got.append))
         await until(lambda: call.connection.closing)
@@ -188,7 +188,7 @@ async def test_the_total_deadline_ends_a_paused_call(
     """A client that never reads on does not keep a call beyond its time."""
     upstream.script([Head(), Send(b"one"), HANG])
     asked = Outgoing(f"{upstream.url}/x", {}, [b"{}"], Timeouts(2, 2, 2, 0.2))
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         call.pause()
         with pytest.raises(UpstreamTimeout):
             await call.deliver(print)

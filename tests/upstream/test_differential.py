@@ -15,6 +15,7 @@ from proxy.upstream.call import Outgoing, Timeouts, Transport
 from proxy.upstream.direct import DirectTransport
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from tests.scripted import Close, Raw, Reset, ScriptedUpstream, Step
+from tests.upstream.asking import answered
 
 HASTY = Timeouts(connect=2, first_byte=0.1, idle=0.1, total=5)
 CALM = Timeouts(connect=2, first_byte=1, idle=1, total=5)
@@ -136,8 +137,8 @@ async def told(transport: Transport, up: ScriptedUpstream, timeouts: Timeouts) -
     parts: list[bytes] = []
     status = None
     try:
-        async with transport.open(
-            Outgoing(f"{up.url}/x", {}, [b"{}"], timeouts), lambda: None
+        async with answered(
+            transport.open(Outgoing(f"{up.url}/x", {}, [b"{}"], timeouts), lambda: None)
         ) as call:
             status = call.status
             parts.append(await call.first())

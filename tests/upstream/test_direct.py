@@ -24,7 +24,7 @@ from tests.scripted import (
     Sleep,
     chat_json,
 )
-from tests.upstream.asking import HANG, PATIENT, ask, opened
+from tests.upstream.asking import HANG, PATIENT, answered, ask, opened
 
 
 async def test_no_environment_puts_a_proxy_between(
@@ -78,9 +78,17 @@ async def test_a_connection_that_the_server_closed(
     upstream.script(chat_json("Again"))
     calls: list[bool] = []
     asked = Outgoing(f"{upstream.url}/x", {}, [b"{}"], PATIENT)
-    async with transport.open(asked, lambda: calls.append(True)) as call:
+    async with answered(transport.open(asked, lambda: calls.append(True))) as call:
         assert b"Again" in await call.read(10_000)
     assert (len(upstream.requests), calls) == (3, [True])
+
+
+async def test_how_a_request_begins(transport: DirectTransport, upstream: ScriptedUpstream) -> None:
+    """The request line has the URL's path and query, and the host its port."""
+    upstream.script(chat_json("Hi"))
+    await opened(transport, f"{upstream.url}/x?y=1")
+    (sent,) = upstream.requests
+    assert (sent.path, sent.header("host")) == ("/v1/x?y=1", upstream.url.split("/")[2])
 
 
 async def test_it_is_sent_again_only_once(
@@ -165,7 +173,7 @@ async def test_closing(transport: DirectTransport, upstream: ScriptedUpstream) -
     upstream.script([Head(), Send(b"x"), HANG])
     await ask(transport, upstream)
     asked = Outgoing(f"{upstream.url}/x", {}, [b"{}"], PATIENT)
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         await transport.close()
         with pytest.raises(UpstreamFailed):
             async with asyncio.timeout(1):

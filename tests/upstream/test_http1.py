@@ -17,8 +17,8 @@ from proxy.upstream.http1 import (
     Sized,
     UntilClose,
     can_begin,
+    header_lines,
     parse_head,
-    request_head,
 )
 
 CUTS = st.lists(st.integers(0, 10_000), max_size=20)
@@ -238,15 +238,14 @@ def test_how_long_a_connection_is_kept(hint: str, seconds: float | None) -> None
     assert parse_head(head(f"Keep-Alive: {hint}"))[0].keep == seconds
 
 
-def test_a_requests_head() -> None:
-    """The request line, the host, the length, then what is asked for."""
-    assert request_head("/v1/x?y=1", "a.example:8", {"b": "c d"}, 7) == (
-        b"POST /v1/x?y=1 HTTP/1.1\r\nhost: a.example:8\r\ncontent-length: 7\r\nb: c d\r\n\r\n"
-    )
+def test_headers_as_they_are_sent() -> None:
+    """Each header has a line of its own, with its end."""
+    assert header_lines({"b": "c d", "e": ""}) == "b: c d\r\ne: \r\n"
+    assert header_lines({}) == ""
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "\x00", "é", "\x7f"])
 def test_headers_that_cannot_be_sent(value: str) -> None:
     """No value begins another header."""
     with pytest.raises(ValueError, match="header"):
-        request_head("/", "a.example", {"b": value}, 0)
+        header_lines({"a": "b", "b": value})

@@ -11,6 +11,7 @@ from proxy.upstream.call import Outgoing
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from tests.gateway import until
 from tests.scripted import Close, Head, ScriptedUpstream, Send, chat_json
+from tests.upstream.asking import answered
 from tests.upstream.test_transports import PATIENT, ignore, outgoing, read
 
 
@@ -33,7 +34,7 @@ async def test_the_environments_proxy(
     monkeypatch.setenv("http_proxy", upstream.url.removesuffix("/v1"))
     monkeypatch.setenv("no_proxy", spared)
     upstream.script(chat_json("Hi"))
-    call = transport.open(Outgoing("http://a.example/x", {}, [b"{}"], PATIENT), ignore)
+    call = answered(transport.open(Outgoing("http://a.example/x", {}, [b"{}"], PATIENT), ignore))
     if asked is None:
         with pytest.raises(UpstreamFailed):
             await call.__aenter__()
@@ -49,10 +50,10 @@ async def test_connections_are_watched_once(
     """A connection that serves many requests is remembered once, and forgotten with its end."""
     upstream.script(chat_json("Hi"))
     for _ in range(5):
-        async with transport.open(outgoing(upstream), ignore) as call:
+        async with answered(transport.open(outgoing(upstream), ignore)) as call:
             await call.read(10_000)
     upstream.script([Head(), Send(b"x"), Close()])
-    async with transport.open(outgoing(upstream), ignore) as call:
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
         with pytest.raises(UpstreamFailed):
             await read(call)
     assert upstream.connections == 1

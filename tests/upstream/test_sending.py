@@ -14,7 +14,7 @@ from tests.scripted import (
     ScriptedUpstream,
     chat_json,
 )
-from tests.upstream.asking import PATIENT, ask, opened, talking
+from tests.upstream.asking import PATIENT, answered, ask, opened, talking
 
 
 async def test_a_large_body(transport: DirectTransport, upstream: ScriptedUpstream) -> None:
@@ -32,7 +32,7 @@ async def test_a_body_in_pieces(transport: DirectTransport, upstream: ScriptedUp
     upstream.script(chat_json("Hi"))
     pieces = [b"[", memoryview(b"x" * 100_000), b",", b"y" * 65_536, b"]"]
     asked = Outgoing(f"{upstream.url}/x", {}, pieces, PATIENT)
-    async with transport.open(asked, lambda: None) as call:
+    async with answered(transport.open(asked, lambda: None)) as call:
         await call.read(10_000)
     assert upstream.requests[0].body == b"".join(pieces)
 

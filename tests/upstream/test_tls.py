@@ -20,7 +20,7 @@ from tests.scripted import (
     Send,
     chat_json,
 )
-from tests.upstream.asking import PATIENT, ask, at, opened, resolving, talking
+from tests.upstream.asking import PATIENT, answered, ask, at, opened, resolving, talking
 
 
 async def test_tls(transport: DirectTransport, secure: ScriptedUpstream) -> None:
@@ -84,7 +84,9 @@ async def test_a_paused_call_over_tls_loses_nothing(
     """What came while a client did not read is delivered, also where the server left meanwhile."""
     secure.script([Head(), *[Send(b"x" * 1000)] * 20, End(), Close()])
     got: list[bytes] = []
-    async with transport.open(Outgoing(f"{secure.url}/x", {}, [b"{}"], PATIENT), print) as call:
+    async with answered(
+        transport.open(Outgoing(f"{secure.url}/x", {}, [b"{}"], PATIENT), print)
+    ) as call:
 
         def sink(data: bytes) -> None:
             got.append(data)

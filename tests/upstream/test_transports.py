@@ -22,6 +22,7 @@ from tests.scripted import (
     Sleep,
     chat_json,
 )
+from tests.upstream.asking import answered
 
 HANG = Sleep(60)
 PATIENT = Timeouts(connect=2, first_byte=2, idle=2, total=10)
@@ -53,7 +54,9 @@ async def test_a_request_goes_out_as_it_was_made(
 ) -> None:
     """The body goes up byte for byte, with our headers, and no compression is asked for."""
     upstream.script(chat_json("Hi"))
-    async with transport.open(outgoing(upstream, authorization="Bearer x"), ignore) as call:
+    async with answered(
+        transport.open(outgoing(upstream, authorization="Bearer x"), ignore)
+    ) as call:
         assert (call.status, call.headers["content-type"]) == (200, "application/json")
         await call.read(10_000)
     (sent,) = upstream.requests
@@ -69,7 +72,7 @@ async def test_an_answer_that_is_too_large(
 ) -> None:
     """A body over the limit is a failure, and its connection is closed."""
     upstream.script([Head(), Send(b"x" * 11), HANG])
-    async with transport.open(outgoing(upstream), ignore) as call:
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
         with pytest.raises(AnswerTooLarge, match="too large"):
             await call.read(10)
     await upstream.wait_closed(1)
@@ -95,7 +98,7 @@ async def test_each_deadline(
     upstream.script(steps)
 
     async def ask() -> None:
-        async with transport.open(outgoing(upstream, timeouts), ignore) as call:
+        async with answered(transport.open(outgoing(upstream, timeouts), ignore)) as call:
             await call.first()
             await read(call)
 
@@ -125,9 +128,49 @@ async def test_a_name_that_is_not_found_in_time(
     sent: list[bool] = []
     asked = Outgoing("http://nobody.example/", {}, [b"{}"], timeouts)
     with pytest.raises(UpstreamFailed) as caught:
-        async with transport.open(asked, lambda: sent.append(True)):
+        async with answered(transport.open(asked, lambda: sent.append(True))):
             pass
     assert (type(caught.value), caught.value.billed, sent) == (fault, False, [])
+
+
+async def test_a_call_that_is_aborted_before_it_has_a_connection(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call can be ended from its beginning: what waits raises the reason, and nothing is sent."""
+    asked = asyncio.Event()
+
+    async def resolve(*_: object, **__: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    sent: list[bool] = []
+    call = transport.open(
+        Outgoing("http://nobody.example/", {}, [b"{}"], PATIENT), lambda: sent.append(True)
+    )
+    waiting = asyncio.create_task(call.head())
+    await asked.wait()
+    call.abort(Forbidden("enough"))
+    call.abort(Forbidden("again"))
+    with pytest.raises(Forbidden, match="enough"):
+        await waiting
+    call.leave()
+    assert (call.status, sent) == (0, [])
+
+
+async def test_a_call_that_is_aborted_before_its_head(
+    transport: Transport, upstream: ScriptedUpstream
+) -> None:
+    """A call that waits for its head raises the reason, and its connection is closed."""
+    upstream.script([HANG])
+    call = transport.open(outgoing(upstream), ignore)
+    waiting = asyncio.create_task(call.head())
+    await upstream.wait_requests(1)
+    call.abort(Forbidden("enough"))
+    with pytest.raises(Forbidden, match="enough"):
+        await waiting
+    call.leave()
+    await upstream.wait_closed(1)
 
 
 async def test_what_was_sent_is_billed(transport: Transport, upstream: ScriptedUpstream) -> None:
@@ -135,8 +178,8 @@ async def test_what_was_sent_is_billed(transport: Transport, upstream: ScriptedU
     upstream.script([HANG])
     sent: list[bool] = []
     with pytest.raises(UpstreamTimeout) as caught:
-        async with transport.open(
-            outgoing(upstream, Timeouts(2, 0.1, 2, 10)), lambda: sent.append(True)
+        async with answered(
+            transport.open(outgoing(upstream, Timeouts(2, 0.1, 2, 10)), lambda: sent.append(True))
         ):
             pass
     assert (caught.value.billed, sent) == (True, [True])
@@ -149,7 +192,9 @@ async def test_a_slow_reader_is_not_the_upstreams_fault(
     more = asyncio.Event()
     upstream.script([Head(), Send(b"one"), Pause(more), Send(b"two"), End()])
     parts: list[bytes] = []
-    async with transport.open(outgoing(upstream, Timeouts(2, 2, 0.05, 10)), ignore) as call:
+    async with answered(
+        transport.open(outgoing(upstream, Timeouts(2, 2, 0.05, 10)), ignore)
+    ) as call:
 
         def sink(data: bytes) -> None:
             parts.append(data)
@@ -173,7 +218,7 @@ async def test_a_call_that_was_paused_before_it_delivers(
     """A pause holds from the first piece on."""
     upstream.script([Head(), Send(b"one"), Send(b"two"), End()])
     parts: list[bytes] = []
-    async with transport.open(outgoing(upstream), ignore) as call:
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
         parts.append(await call.first())
         call.pause()
         delivery = asyncio.create_task(call.deliver(parts.append))
@@ -192,7 +237,7 @@ async def test_an_abort_wakes_who_waits(
 ) -> None:
     """Aborting closes the connection, and what waits on the call raises the reason."""
     upstream.script([Head(), Send(b"one"), HANG])
-    async with transport.open(outgoing(upstream), ignore) as call:
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
         await call.first()
         if paused:
             call.pause()
@@ -213,7 +258,7 @@ async def test_what_the_sink_raises_is_not_translated(
     def sink(data: bytes) -> None:
         raise ConnectionResetError("the client")
 
-    async with transport.open(outgoing(upstream), ignore) as call:
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
         with pytest.raises(ConnectionResetError, match="the client"):
             await call.deliver(sink)
     await upstream.wait_closed(1)
@@ -230,7 +275,7 @@ async def test_what_the_sink_raises_at_the_very_end(
     def sink(data: bytes) -> None:
         raise KeyError("ours")
 
-    async with transport.open(outgoing(upstream), ignore) as call:
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
         with pytest.raises(KeyError):
             await call.deliver(sink)
 
@@ -240,7 +285,7 @@ async def test_a_whole_answer_that_is_too_large(
 ) -> None:
     """A body over the limit is a failure, also where it came all at once."""
     upstream.script(chat_json("Hi"))
-    async with transport.open(outgoing(upstream), ignore) as call:
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
         with pytest.raises(AnswerTooLarge):
             await call.read(10)
 
@@ -253,7 +298,7 @@ async def test_broken_framing_ends_a_body_at_once(
     chunk, rubbish = b"3\r\none\r\n", b"zz\r\nrubbish"
     pieces = [Raw(chunk + rubbish)] if together else [Raw(chunk), Raw(rubbish)]
     upstream.script([Head(), *pieces, HANG])
-    async with asyncio.timeout(1), transport.open(outgoing(upstream), ignore) as call:
+    async with asyncio.timeout(1), answered(transport.open(outgoing(upstream), ignore)) as call:
         with pytest.raises(UpstreamFailed):
             await read(call)
 
@@ -265,7 +310,7 @@ async def test_cancelling_closes_the_connection(
     upstream.script([HANG])
 
     async def ask() -> None:
-        async with transport.open(outgoing(upstream), ignore):
+        async with answered(transport.open(outgoing(upstream), ignore)):
             pass
 
     task = asyncio.create_task(ask())

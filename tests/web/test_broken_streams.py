@@ -234,7 +234,7 @@ async def test_a_key_that_is_revoked_before_the_first_byte(
         )
     )
     await upstream.wait_requests(1)
-    await until(lambda: [hasattr(call, "status") for call in gateway.door.calls] == [bool(heads)])
+    await until(lambda: [bool(call.status) for call in gateway.door.calls] == [bool(heads)])
     revoke(gateway)
     await asking
     line = await gateway.request_line()

@@ -1,0 +1,103 @@
+"""The outlet: what is written to the client's socket, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.test_utils import make_mocked_request
+
+from proxy.web.outlet import Outlet
+from proxy.web.trace import TRACE, Trace
+
+
+class Socket:
+    """A client's transport, by what is written to it."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.write = self.writes.append
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+def asked(socket: Socket, version: Any = HttpVersion11, *, closing: bool = False) -> web.Request:
+    http = make_mocked_request("POST", "/", version=version, closing=closing)
+    http.protocol.transport = socket  # type: ignore[assignment]
+    http.protocol.writing_paused = False  # type: ignore[misc]
+    http.writer.output_size = 0
+    http[TRACE] = Trace("req_1", "127.0.0.1")
+    return http
+
+
+def test_a_short_stream_is_one_write() -> None:
+    """The head waits for the first bytes, and where that is all, for the end."""
+    socket = Socket()
+    http = asked(socket)
+    outlet = Outlet(http, {"x-a": "b"}, 1)
+    outlet.write(b"data: a\n\n")
+    assert (socket.writes, http.writer.output_size) == ([], 0)
+    outlet.end()
+    (wire,) = socket.writes
+    head, _, body = wire.partition(b"\r\n\r\n")
+    assert body == b"9\r\ndata: a\n\n\r\n0\r\n\r\n"
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nx-a: b\r\nx-request-id: req_1" in head
+    assert http.writer.output_size == len(wire)
+    assert outlet.response.keep_alive
+
+
+def test_what_is_written_after_the_flush_goes_out_at_once() -> None:
+    """From the flush on, each piece is a write of its own."""
+    socket = Socket()
+    outlet = Outlet(asked(socket), {}, 1)
+    assert outlet.flush()
+    outlet.write(b"a")
+    assert socket.writes[1:] == [b"1\r\na\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("version", "closing", "said"),
+    [
+        (HttpVersion11, False, b"Transfer-Encoding: chunked"),
+        (HttpVersion11, True, b"Connection: close"),
+        (HttpVersion10, True, b"HTTP/1.0 200 OK"),
+    ],
+)
+def test_what_the_head_says_of_its_connection(version: Any, closing: bool, said: bytes) -> None:
+    """A body in chunks leaves the connection as the client wants it; a plain one ends with it."""
+    socket = Socket()
+    outlet = Outlet(asked(socket, version, closing=closing), {}, 1)
+    outlet.flush()
+    lines = socket.writes[0].split(b"\r\n")
+    assert said in lines
+    assert (b"Transfer-Encoding: chunked" in lines) == (version == HttpVersion11)
+    assert outlet.response.keep_alive != closing
+
+
+def test_no_header_is_made_of_anothers_value() -> None:
+    """A value with a line end is not sent."""
+    with pytest.raises(ValueError, match="header"):
+        Outlet(asked(Socket()), {"x-a": "b\r\nx-c: d"}, 1)
+
+
+@pytest.mark.parametrize("reads_on", [True, False])
+def test_a_client_that_has_gone(reads_on: bool) -> None:
+    """Where nobody reads on, a client that has gone is told at once; else only by the end."""
+    socket = Socket()
+    socket.closing = not reads_on
+    http = asked(socket)
+    if not reads_on:
+        with pytest.raises(ConnectionError):
+            Outlet(http, {}, 1)
+        return
+    outlet = Outlet(http, {}, 1, reads_on=True)
+    socket.closing = True
+    assert outlet.flush()
+    assert outlet.write(b"a")
+    with pytest.raises(ConnectionError):
+        outlet.end()
+    assert not socket.writes
