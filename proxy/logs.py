@@ -27,7 +27,7 @@ def configure(stream: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(out),  # a line is one write: processes share it
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(out)

@@ -62,12 +62,14 @@ class Worker:
 
 
 @asynccontextmanager
-async def serving(folder: Path, store_url: str, upstream: str, drain: str) -> AsyncIterator[Worker]:
+async def serving(
+    folder: Path, store_url: str, upstream: str, drain: str, workers: int = 1
+) -> AsyncIterator[Worker]:
     given = {
         "store": {"url": store_url},
         "keys": {"pepper": PEPPER},
         "providers": {"openai": {"base_url": upstream}},
-        "server": {"drain": drain},
+        "server": {"drain": drain, "workers": workers},
     }
     config = folder / "visiongate.yaml"
     config.write_text(yaml.safe_dump(merged(CONFIG, given)))
