@@ -61,6 +61,11 @@ class Worker:
     asked: bool = False
 
 
+def pause_after(failures: int) -> float:
+    """Seconds before the next worker, after so many in a row that died soon."""
+    return min(_PAUSE * 2.0 ** (failures - 2), _LONGEST_PAUSE) if failures > 1 else 0.0
+
+
 class Master:
     """`prepare` raises what is wrong with a configuration, and `why` has words for it."""
 
@@ -244,9 +249,7 @@ class Master:
             self._refuse(self._coming)
             return
         self._failures = self._failures + 1 if now - worker.born < _SOON else 0
-        if self._failures > 1:
-            pause = _PAUSE * 2 ** (self._failures - 2)
-            self._not_before = now + min(pause, _LONGEST_PAUSE)
+        self._not_before = now + pause_after(self._failures)
 
     def _of(self, generation: Generation) -> list[Worker]:
         return [each for each in self._workers.values() if each.generation is generation]
