@@ -26,9 +26,12 @@ _CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generation:
-    """`warnings` are of the store; `shared` is left when no worker needs it any more."""
+    """With so many workers as `size`. `warnings` are of the store; `shared` is left when no
+    worker needs it any more.
+    """
 
     config: Config
+    size: int
     access: StoreAccess
     listeners: Listeners
     warnings: Sequence[str]
@@ -52,13 +55,9 @@ class Generation:
             stack.callback(listeners.close)
             gc.collect()
             gc.freeze()  # a worker's collections would write to all of it, and so copy it
-            return cls(config, access, listeners, warnings, stack.pop_all())
-
-    @property
-    def size(self) -> int:
-        """How many workers it has."""
-        wanted = self.config.server.workers
-        return _processors() if isinstance(wanted, str) else wanted
+            wanted = config.server.workers
+            size = _processors() if isinstance(wanted, str) else wanted
+            return cls(config, size, access, listeners, warnings, stack.pop_all())
 
     @property
     def told(self) -> dict[str, str]:

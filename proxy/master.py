@@ -12,6 +12,7 @@ reach it as well, are the master's affair. What it tells the master is that it l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -163,7 +164,8 @@ class Master:
 
     def _answer(self, asking: socket.socket) -> None:
         asking.settimeout(_SCRAPE)
-        asking.sendall(scraping.gathered(self._folder))
+        with contextlib.suppress(OSError):  # who asked has gone
+            asking.sendall(scraping.gathered(self._folder))
 
     # Workers
 

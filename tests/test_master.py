@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,15 @@ import aiohttp
 import pytest
 import redis
 
-from proxy.master import pause_after
+from proxy import scraping
+from proxy.generation import Generation
+from proxy.listeners import Listeners
+from proxy.master import Master, pause_after
+from proxy.master import Worker as Forked
+from proxy.store.embedded import EmbeddedValkey
 from tests.gateway import events, open_gateway, until
 from tests.scripted import Head, Pause, ScriptedUpstream, Send, chat_stream
+from tests.store.processes import servers
 from tests.web.under_way import HANG, USAGE, WORD, under_way
 from tests.web.workers import Worker, make_key, serving
 
@@ -221,3 +229,89 @@ async def test_workers_do_not_outlive_their_master(
 def test_workers_that_die_at_once() -> None:
     """The first that dies soon is replaced at once, each further one later, within a bound."""
     assert [pause_after(failures) for failures in range(8)] == [0, 0, 0.25, 0.5, 1, 2, 4, 5]
+
+
+async def test_the_embedded_store_outlives_the_last_worker(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """It is started once, and stops when the last worker has settled."""
+    over = asyncio.Event()
+    head, first, *rest = chat_stream(["one"], USAGE)
+    upstream.script([head, first, Pause(over), *rest])
+    data = tmp_path / "var"
+    with EmbeddedValkey(data) as valkey:
+        key = await make_key(valkey.url)
+    async with (
+        serving(tmp_path, "embedded", upstream.url, "5s", TWO) as worker,
+        under_way(worker.url, upstream, key, begun=True) as client,
+    ):
+        assert len(servers(data)) == 1
+        worker.process.send_signal(signal.SIGTERM)
+        await worker.told("draining")
+        over.set()
+        await client.rest()
+        await worker.ends_well()
+    assert not servers(data)
+    with EmbeddedValkey(data) as valkey:
+        async with open_gateway(valkey.url, upstream.url) as another:
+            assert await another.used(key) == {"tokens": (15, 0)}
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The signals that a master sends to its workers, of which there are none here."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr(os, "waitpid", lambda *_: (0, 0))
+    monkeypatch.setattr(scraping, "leave", lambda *_: None)
+    return sent
+
+
+def idle_master(folder: Path) -> Master:
+    master = Master(lambda before: pytest.fail("nothing to prepare"), str)
+    master._folder = folder
+    return master
+
+
+def forked(master: Master, pid: int, generation: Generation, **more: Any) -> Forked:
+    link = socket.socket()
+    link.close()
+    worker = master._workers[pid] = Forked(pid, pid, generation, link, **more)
+    return worker
+
+
+def generation(size: int) -> Generation:
+    return Generation(None, size, None, Listeners((), (), "", ""), (), ExitStack())  # type: ignore
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_workers_that_do_not_start(
+    killed: list[tuple[int, int]], tmp_path: Path, serving: bool
+) -> None:
+    """Where a new configuration's worker dies before all serve, the others of it are stopped, and
+    what was served goes on; at the first start all is over.
+    """
+    master = idle_master(tmp_path)
+    old, new = generation(1), generation(2)
+    if serving:
+        master._serving = old
+        forked(master, 1, old, ready=True)
+    master._take_in(new)
+    forked(master, 2, new, ready=True)
+    dead = forked(master, 3, new)
+    del master._workers[3]
+    master._died(dead, 1, dead.born)
+    assert master._coming is None
+    assert killed[0] == (2, signal.SIGTERM)
+    assert (master._stops, master._code) == ((0, 0) if serving else (1, 1))
+    assert (1, signal.SIGTERM) not in killed
+
+
+def test_a_worker_that_hangs(killed: list[tuple[int, int]], tmp_path: Path) -> None:
+    """A worker that has not told for a minute that it lives is killed; no other is."""
+    master = idle_master(tmp_path)
+    served = generation(2)
+    forked(master, 1, served, heard=time.monotonic() - 61)
+    forked(master, 2, served, heard=time.monotonic() - 50)
+    master._reap()
+    assert killed == [(1, signal.SIGKILL)]
