@@ -51,7 +51,7 @@ class Worker:
     async def told(self, event: str) -> dict[str, Any]:
         """The next line of the log that tells of `event`."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):  # a start on a busy machine
             while True:
                 text = await self.process.stdout.readline()
                 assert text, f"the log ended before {event!r}"
