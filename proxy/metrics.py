@@ -192,17 +192,17 @@ class Metrics:
         """Have a gauge show what the function returns whenever its value is told."""
         self._shown.append((gauge, value))
 
+    def render(self) -> bytes:
+        """The exposition text of this process' series."""
+        self.tell()
+        return generate_latest(self.registry)
+
     def tell(self) -> None:
         """Hand prometheus_client what was counted since the last time."""
         for tallies in self._tallies:
             tallies.tell()
         for gauge, value in self._shown:
             gauge.set(value())
-
-    def render(self) -> bytes:
-        """The exposition text of this process' series."""
-        self.tell()
-        return generate_latest(self.registry)
 
     def key_label(self, key: KeyRecord) -> str:
         """The key's name, or "other" once `max_keys` of them have been seen."""

@@ -172,12 +172,6 @@ async def until(reached: Callable[[], bool], seconds: float = 4.0) -> None:
             await asyncio.sleep(0.001)
 
 
-def samples(text: str) -> dict[str, float]:
-    """Every sample of a scrape by its name and labels, as the text has them."""
-    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines if name}
-
-
 def _strict_json(value: Any, **_: Any) -> str:
     """As the real log has it: what no encoding has is an error."""
     return msgspec.json.encode(value, enc_hook=str).decode()
@@ -223,3 +217,9 @@ def events(body: bytes) -> list[Any]:
             data = event.removeprefix("data: ")
             found.append(data if data == "[DONE]" else json.loads(data))
     return found
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample of a scrape by its name and labels, as the text has them."""
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines if name}
