@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from proxy.domain.identity import (
     Bound,
     Grant,
     KeyRecord,
+    Secret,
     TeamRecord,
     decode_key,
     decode_team,
@@ -47,8 +49,9 @@ class Access:
     to their end.
 
     `team_blob` and `key_blob` are the records as they were read: the ledger admits nothing
-    on the strength of older ones. `until`: seconds since 1970; a grant ends then, and `bounds`
-    are others.
+    on the strength of older ones. Seconds since 1970: at `until` a grant ends, and `bounds` are
+    others; before `stands_until` the key may surely be used. `derived` is what others work out
+    of it once, and keep with it.
     """
 
     digest: str
@@ -66,14 +69,26 @@ class Access:
     images: tuple[ImagePolicy, ...]
     bounds: tuple[Bound, ...]
     until: float = math.inf
-    _by_model: dict[str, tuple[Bound, ...]] = field(default_factory=dict, repr=False)
+    stands_until: float = field(init=False)
+    derived: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ends = [self.key.expires_at, *(s.expires_at for s in self.secrets)]
+        stands = self.secrets and self.key.status == self.team.status == "active"
+        until = min((end for end in ends if end is not None), default=math.inf)
+        object.__setattr__(self, "stands_until", until if stands else -math.inf)
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """The key's secret with this digest, if it still has it."""
+        return [secret for secret in self.key.secrets if secret.digest == self.digest]
 
     def binding(self, model: str) -> tuple[Bound, ...]:
         """The limits that a request for `model` must fit."""
-        bounds = self._by_model.get(model)
+        bounds: tuple[Bound, ...] | None = self.derived.get(model)
         if bounds is None:
             bounds = tuple(b for b in self.bounds if b.limit.model in (ANY_MODEL, model))
-            self._by_model[model] = bounds
+            self.derived[model] = bounds
         return bounds
 
 
@@ -120,11 +135,12 @@ def open_access(
 
 def check_standing(access: Access, now: float) -> None:
     """Raise Unauthorized or Forbidden where the key may not be used at `now` (seconds)."""
+    if now < access.stands_until:
+        return
     key, team = access.key, access.team
-    secret = next((s for s in key.secrets if s.digest == access.digest), None)
-    if secret is None or key.status == "revoked" or team.status == "deleted":
+    if not access.secrets or key.status == "revoked" or team.status == "deleted":
         raise Unauthorized("This API key has been revoked. Ask your platform team for a new one.")
-    for ends in (key.expires_at, secret.expires_at):
+    for ends in (key.expires_at, *(s.expires_at for s in access.secrets)):
         if ends is not None and now >= ends:
             raise Unauthorized("This API key has expired. Ask your platform team for a new one.")
     if team.status == "paused":

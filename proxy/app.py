@@ -104,7 +104,7 @@ def _keeping(config: cfg.Config, store: str, metrics: Metrics, log: logs.Log) ->
     """What the gateway itself keeps beside the store of that identity."""
 
     def alarm(event: str, **fields: object) -> None:
-        metrics.alarms.labels(event).inc()
+        metrics.alarms[event,] += 1
         log.error(event, **fields)
 
     def backwards(team: str, writings: int) -> None:
@@ -200,7 +200,7 @@ def admin_app(door: Door, config: cfg.Config) -> web.Application:
 
 
 def _app(door: Door, config: cfg.Config, *, recorded: bool) -> web.Application:
-    middleware = watch(config.server.trusted_proxies, recorded=recorded)
+    middleware = watch(door, config.server.trusted_proxies, recorded=recorded)
     app = web.Application(middlewares=[middleware], client_max_size=door.max_body)
     app[DOOR] = door
     app[REFUSE] = refuser(door, recorded=recorded)

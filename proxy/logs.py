@@ -8,36 +8,56 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, TextIO
+from datetime import UTC, datetime
+from typing import TextIO
 
 import msgspec
-import structlog
 
-Log = structlog.typing.FilteringBoundLogger
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class Log:
+    """Values in, a line out: the fields in their order, then the event, its level and its time.
+
+    `out`: where to; None is the standard output of the moment.
+    """
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self.out = out
+
+    def info(self, event: str, **fields: object) -> None:
+        self.write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self.write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self.write("error", event, fields)
+
+    def write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        """The same for fields that are there already; they are added to."""
+        out = self.out or sys.stdout
+        fields["event"] = event
+        fields["level"] = level
+        fields["timestamp"] = datetime.now(UTC)
+        out.write(_encode(fields).decode() + "\n")
+        out.flush()
+
+
+_LOG = Log()
 
 
 def configure(stream: TextIO | None = None) -> None:
     """Send our lines, and those of the libraries that matter, to one place."""
-    out = stream or sys.stdout
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_encode),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(out),  # a line is one write: processes share it
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(out)
+    _LOG.out = stream
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(_LibraryFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 def get() -> Log:
-    log: Log = structlog.get_logger()
-    return log
+    """The log that `configure` has set up."""
+    return _LOG
 
 
 class _LibraryFormatter(logging.Formatter):
@@ -47,8 +67,5 @@ class _LibraryFormatter(logging.Formatter):
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         line = {"event": "library", "logger": record.name, "level": record.levelname.lower()}
         where = f"{record.module}:{record.lineno}"
-        return _encode({**line, "where": where, "error": error, "message": str(record.msg)})
-
-
-def _encode(value: Any, **_: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+        shown = {**line, "where": where, "error": error, "message": str(record.msg)}
+        return _encode(shown).decode()

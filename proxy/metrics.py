@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from itertools import pairwise
 from typing import Final, Literal
 
 from prometheus_client import (
@@ -36,65 +37,76 @@ _FIRST: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20,
 _GAP: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STAGE: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
 
+#: Values of a series that wait for their buckets: to sort them holds the loop for 0.1 ms.
+_KEPT: Final = 1000
+
 #: Where a request's own time in the gateway goes.
 STAGES: Final = ("authenticate", "read", "validate", "images", "estimate", "reserve")
 
 
-class Fetches:
-    """What the fetcher of images tells."""
+class Counts(defaultdict[tuple[str, ...], float]):
+    """A counter's series by their labels, in plain numbers until somebody looks."""
 
-    def __init__(self, seconds: Tally, cache: Family) -> None:
-        self._seconds = seconds
-        self._cache = cache
+    def __init__(self, counter: Counter) -> None:
+        super().__init__(float)
+        self._counter = counter
 
-    def fetched(self, outcome: str, seconds: float, size: int) -> None:
-        self._seconds.observe(seconds)
-
-    def cached(self, result: str) -> None:
-        self._cache.labels(result).inc()
+    def tell(self) -> None:
+        """Have the counter count what has come since the last time."""
+        for labels, count in self.items():
+            (self._counter.labels(*labels) if labels else self._counter).inc(count)
+        self.clear()
 
 
 class Tally:
-    """One series of a histogram, counted in plain numbers until somebody looks."""
+    """One series of a histogram: its values until somebody looks, or they are too many."""
 
-    __slots__ = ("_bounds", "_counts", "_total")
+    __slots__ = ("_bounds", "_counts", "_total", "_values")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._clear()
+        self._values: list[float] = []
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
 
     def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
+        self._values.append(value)
+        if len(self._values) >= _KEPT:
+            self._fold()
 
     def taken(self) -> tuple[list[int], float]:
         """What has come since the last time: how many by bucket, and their sum."""
+        self._fold()
         taken = self._counts, self._total
-        self._clear()
+        self._counts, self._total = [0] * len(self._counts), 0.0
         return taken
 
-    def _clear(self) -> None:
-        self._counts = [0] * (len(self._bounds) + 1)
-        self._total = 0.0
+    def _fold(self) -> None:
+        """Put the values into their buckets: in their order, so that a bound is one search."""
+        values, self._values = sorted(self._values), []
+        ends = [bisect_right(values, bound) for bound in self._bounds]
+        for bucket, (start, end) in enumerate(pairwise((0, *ends, len(values)))):
+            self._counts[bucket] += end - start
+        self._total += sum(values)
 
 
-class Tallies:
-    """A histogram's series as tallies: to observe a value then costs a tenth."""
+class Tallies(dict[tuple[str, ...], Tally]):
+    """A histogram's series by their labels: to observe a value then costs a tenth."""
 
     def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
         self._histogram = histogram
         self._bounds = bounds
-        self._tallies: dict[tuple[str, ...], Tally] = {}
+
+    def __missing__(self, labels: tuple[str, ...]) -> Tally:
+        tally = self[labels] = Tally(self._bounds)
+        return tally
 
     def labels(self, *labels: str) -> Tally:
-        tally = self._tallies.get(labels)
-        if tally is None:
-            tally = self._tallies[labels] = Tally(self._bounds)
-        return tally
+        return self[labels]
 
     def tell(self) -> None:
         """Have the histogram count what the tallies have."""
-        for labels, tally in self._tallies.items():
+        for labels, tally in self.items():
             counts, total = tally.taken()
             child = self._histogram.labels(*labels) if labels else self._histogram
             child._sum.inc(total)
@@ -103,11 +115,18 @@ class Tallies:
                     bucket.inc(count)
 
 
-class Family:
-    """A counter's series by their labels: to look one up takes longer than to count."""
+class Fetches:
+    """What the fetcher of images tells."""
 
-    def __init__(self, counter: Counter) -> None:
-        self.labels = cache(counter.labels)
+    def __init__(self, seconds: Tally, cache: Counts) -> None:
+        self._seconds = seconds
+        self._cache = cache
+
+    def fetched(self, outcome: str, seconds: float, size: int) -> None:
+        self._seconds.observe(seconds)
+
+    def cached(self, result: str) -> None:
+        self._cache[result,] += 1
 
 
 class Metrics:
@@ -117,7 +136,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._max_keys = max_keys
         self._keys: dict[str, str] = {}
-        self._tallies: list[Tallies] = []
+        self._told: list[Counts | Tallies] = []
         self._shown: list[tuple[Gauge, Callable[[], float]]] = []
 
         def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
@@ -133,11 +152,14 @@ class Metrics:
             made = Histogram(
                 f"visiongate_{name}", text, labels, registry=self.registry, buckets=buckets
             )
-            self._tallies.append(Tallies(made, buckets))
-            return self._tallies[-1]
+            tallies = Tallies(made, buckets)
+            self._told.append(tallies)
+            return tallies
 
-        def counters(name: str, text: str, labels: Iterable[str]) -> Family:
-            return Family(counter(name, text, labels))
+        def counters(name: str, text: str, labels: Iterable[str]) -> Counts:
+            counts = Counts(counter(name, text, labels))
+            self._told.append(counts)
+            return counts
 
         whose = ("team", "key", "model")
         served = ("model", "provider")
@@ -154,9 +176,9 @@ class Metrics:
         self.limit_used = gauge("limit_used", "Used of a team's limits.", limit, last)
         self.rejections = counters("rejections", "Requests refused here.", ("team", "reason"))
         self.images = counters("images", "Images judged.", ("verdict", "reason", "format"))
-        self.image_bytes = counter("image_bytes", "Bytes of images sent in requests.")
+        self.image_bytes = counters("image_bytes", "Bytes of images sent in requests.", ())
         self.fetches = Fetches(
-            histogram("image_fetch_seconds", "One image's way here.", (), _FIRST).labels(),
+            histogram("image_fetch_seconds", "One image's way here.", (), _FIRST)[()],
             counters("image_cache", "Looks into the images kept.", ("result",)),
         )
         self.request_seconds = histogram(
@@ -198,9 +220,9 @@ class Metrics:
         return generate_latest(self.registry)
 
     def tell(self) -> None:
-        """Hand prometheus_client what was counted since the last time."""
-        for tallies in self._tallies:
-            tallies.tell()
+        """Have `registry` count what was counted in plain numbers since the last time."""
+        for told in self._told:
+            told.tell()
         for gauge, value in self._shown:
             gauge.set(value())
 
@@ -217,15 +239,15 @@ class Metrics:
         """Count a charge as the ledger settles it."""
         whose = (key.team, self.key_label(key), model)
         amounts = charge.amounts
-        self.tokens.labels(*whose, "input", charge.source).inc(amounts.input)
-        self.tokens.labels(*whose, "output", charge.source).inc(amounts.output)
-        self.cached.labels(*whose).inc(charge.cached)
-        self.image_tokens.labels(*whose).inc(charge.image)
-        self.cost.labels(*whose).inc(amounts.usd / NANO)
+        self.tokens[(*whose, "input", charge.source)] += amounts.input
+        self.tokens[(*whose, "output", charge.source)] += amounts.output
+        self.cached[whose] += charge.cached
+        self.image_tokens[whose] += charge.image
+        self.cost[whose] += amounts.usd / NANO
 
     def stored(self, op: str, seconds: float) -> None:
         """Observe one call of a script of the store's."""
-        self.store_seconds.labels(op).observe(seconds)
+        self.store_seconds[op,].observe(seconds)
 
     def limits(self, team: str, states: Iterable[State]) -> None:
         """Show a team's limits; those on one model have no place in these series."""
@@ -238,5 +260,5 @@ class Metrics:
 
     def image(self, verdict: str, reason: str, format: str, size: int) -> None:
         """Count an image judged."""
-        self.images.labels(verdict, reason, format).inc()
-        self.image_bytes.inc(size)
+        self.images[verdict, reason, format] += 1
+        self.image_bytes[()] += size

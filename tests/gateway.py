@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-import msgspec
-import structlog
 import yaml
 
 from proxy.app import OpenFetcher, open_fetcher
 from proxy.config import Config, parse_config
 from proxy.domain.limits import parse_limit
+from proxy.logs import Log
 from proxy.serve import listening
 from proxy.store.directory import Directory
 from proxy.web.door import Door
@@ -172,11 +171,6 @@ async def until(reached: Callable[[], bool], seconds: float = 4.0) -> None:
             await asyncio.sleep(0.001)
 
 
-def _strict_json(value: Any, **_: Any) -> str:
-    """As the real log has it: what no encoding has is an error."""
-    return msgspec.json.encode(value, enc_hook=str).decode()
-
-
 @asynccontextmanager
 async def open_gateway(
     store_url: str,
@@ -188,11 +182,6 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """A gateway with CONFIG and `changes` over it; `patience` as `Door` has it."""
     out = io.StringIO()
-    log = structlog.wrap_logger(
-        structlog.PrintLogger(out),
-        processors=[structlog.processors.JSONRenderer(serializer=_strict_json)],
-        wrapper_class=structlog.make_filtering_bound_logger(0),
-    )
     with tempfile.TemporaryDirectory(prefix="vg-") as data:
         config = make_config(store_url, upstream_url, **merged({"store": {"data": data}}, changes))
         async with (
@@ -200,7 +189,7 @@ async def open_gateway(
                 config,
                 store_url,
                 (PEPPER,),
-                log=log,
+                log=Log(out),
                 patience=patience,
                 open_fetcher=open_fetcher,
             ) as gate,

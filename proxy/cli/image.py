@@ -23,9 +23,8 @@ from proxy.domain.limits import NANO
 from proxy.domain.routing import Model
 from proxy.domain.steps import finish
 from proxy.domain.usage import Usage
-from proxy.images.guard import judge, may_pass
-from proxy.images.kinds import limits_of
-from proxy.images.policy import ImageLimits, check_info, narrowest
+from proxy.images.judge import judge, may_pass, rules_of
+from proxy.images.policy import check_info
 from proxy.images.sniff import format_of
 from proxy.metrics import Metrics
 from proxy.rules import build_models, egress_proxy, image_policy
@@ -39,12 +38,9 @@ def show(args: Namespace) -> None:
     """
     config = read_config(args)
     models = _models(config, args.model)
-    inline = config.images.mode == "inline" or bool(
-        args.model and models and models[0].inline_images
-    )
+    model = models[0] if args.model and models else None
     try:
-        limits = _limits(config, args.model)
-        part = asyncio.run(_judge(args.image, args.detail, config.images, limits, inline))
+        part = asyncio.run(_judge(args.image, args.detail, config.images, model))
     except ImageRefused as error:
         raise Failure(f"refused: {error.message}") from None
     rows = [_row(part, model) for model in models]
@@ -64,37 +60,30 @@ def _models(config: Config, name: str | None) -> list[Model]:
     return [model for model in wanted if model.vision]
 
 
-def _limits(config: Config, model: str | None) -> ImageLimits:
-    targets = config.models[model].targets if model else ()
-    kinds = {config.providers[target.provider].kind for target in targets}
-    return narrowest([image_policy(config.images), *(limits_of(kind, 1) for kind in kinds)])
-
-
-async def _judge(
-    image: str, detail: str | None, images: Images, limits: ImageLimits, inline: bool
-) -> ImagePart:
+async def _judge(image: str, detail: str | None, images: Images, model: Model | None) -> ImagePart:
     """The image as it may be sent, with its size where it is known. Raises ImageRefused."""
-    policy = image_policy(images)
+    kinds, inline = (model.kinds, model.inline_images) if model else (frozenset[str](), False)
+    rules = rules_of((image_policy(images),), kinds, 1, inline)
     linked = "://" in image or image[:5].lower() == "data:"
     url = image if linked else await asyncio.to_thread(_read, Path(image))
     head, data = split_data(url)
     asked = ImagePart(0, 0, head, detail, data=data)
-    part = finish(judge(asked, [policy], limits, inline))
-    if part.sized or (policy.mode == "url" and not inline):
+    part = finish(judge(asked, rules))
+    if part.sized or rules.mode == "url":
         return part
-    rules, size = (policy.urls,), 0
+    most, size = rules.limits.max_bytes, 0
     async with open_fetcher(Metrics().fetches, egress_proxy(images)) as fetcher:
         try:
-            if inline:
-                fetched = await fetcher.fetch(part.url, rules, limits.max_bytes, _KEY)
+            if rules.mode == "inline":
+                fetched = await fetcher.fetch(part.url, rules.urls, most, _KEY)
                 info, size = fetched.info, len(fetched.data)
             else:
-                info = await fetcher.peek(part.url, rules, limits.max_bytes, _KEY)
+                info = await fetcher.peek(part.url, rules.urls, most, _KEY)
         except ImageRefused as error:
-            if inline or not may_pass(error, [policy]):
+            if rules.mode == "inline" or not may_pass(error, rules):
                 raise
             return part
-    check_info(info, limits)
+    check_info(info, rules.limits)
     return replace(part, width=info.width, height=info.height, format=info.format, size=size)
 
 

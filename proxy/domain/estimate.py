@@ -111,7 +111,8 @@ def with_cap(estimate: Estimate, cap: int) -> Estimate:
     """The same request with at most `cap` output tokens for each choice."""
     prompt, output = estimate.amounts, cap * estimate.choices
     usd = estimate.price.worst(prompt.input, output)
-    return replace(estimate, amounts=replace(prompt, output=output, usd=usd))
+    amounts = Amounts(prompt.requests, prompt.input, output, prompt.images, usd)
+    return Estimate(amounts, estimate.text, estimate.image, estimate.price, estimate.choices)
 
 
 def shrink(estimate: Estimate, states: Sequence[State]) -> Estimate | None:

@@ -7,6 +7,7 @@ one encoding, so that equal records are equal bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
@@ -70,7 +71,7 @@ decode_team = msgspec.json.Decoder(TeamRecord).decode
 decode_key = msgspec.json.Decoder(KeyRecord).decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bound:
     """A limit and whom it binds; `grant` adds to it in the window that `stamp` names."""
 
@@ -80,7 +81,7 @@ class Bound:
     grant: int = 0
     stamp: int = -1
 
-    @property
+    @cached_property
     def arguments(self) -> tuple[str, ...]:
         """As the scripts of the ledger take it."""
         limit = self.limit

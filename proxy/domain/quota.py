@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
 from proxy.domain.errors import LimitExceeded
 from proxy.domain.identity import Bound
 from proxy.domain.limits import ANY_MODEL, format_amount
@@ -22,6 +24,14 @@ _SOON: Final = 1_000
 
 #: Every request asks for some of each of these.
 _ALWAYS_ASKED: Final = frozenset(("requests", "tokens", "input tokens"))
+
+#: Which of the headers tell of a unit.
+_KINDS: Final = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "input tokens": "tokens",
+    "output tokens": "tokens",
+}
 
 #: How a request asks for less of a unit.
 _LESS: Final = {
@@ -38,8 +48,7 @@ _AT_MOST: Final = "may need"
 _AT_LEAST: Final = "needs at least"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """A limit as the ledger found it; `amount` includes a grant. Read at one `now`."""
 
     bound: Bound
@@ -81,12 +90,12 @@ def window_end(window: str, now: int) -> int | None:
     return None
 
 
-def resets_at(state: State, now: int) -> int | None:
-    """When the limit is whole again, in ms, if nothing more is used."""
-    limit = state.bound.limit
-    if limit.window == "minute":
-        return now + (-(-state.used * MINUTE // state.amount) if state.amount else 0)
-    return window_end(limit.window, now)
+def resets_at(state: State, now: int, more: int = 0) -> int | None:
+    """When the limit is whole again, in ms, if nothing but `more` is used."""
+    if state.bound.limit.window == "minute":
+        used = state.used + more
+        return now + (-(-used * MINUTE // state.amount) if state.amount else 0)
+    return window_end(state.bound.limit.window, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,26 +248,22 @@ def limit_headers(states: Iterable[State], asked: Amounts | None, now: int) -> d
 
     `asked` is what was reserved since the states were read, if anything was.
     """
+    least: dict[str, tuple[float, int, int, State]] = {}
+    for state in states:
+        kind = _KINDS.get(state.bound.limit.unit)
+        if kind is not None:
+            more = asked.of(state.bound.limit.unit) if asked else 0
+            left = max(0, state.amount - state.used - state.reserved - more)
+            share = left / state.amount if state.amount else 0.0
+            if kind not in least or share < least[kind][0]:
+                least[kind] = share, left, more, state
     headers: dict[str, str] = {}
-    for kind in ("requests", "tokens"):
-        after = [_after(s, asked) for s in states if s.bound.limit.unit.endswith(kind)]
-        if not after:
-            continue
-        state = min(after, key=_share)
+    for kind, (_, left, more, state) in least.items():
         headers[f"x-ratelimit-limit-{kind}"] = str(state.amount)
-        headers[f"x-ratelimit-remaining-{kind}"] = str(state.remaining)
-        if (end := resets_at(state, now)) is not None:
+        headers[f"x-ratelimit-remaining-{kind}"] = str(left)
+        if (end := resets_at(state, now, more)) is not None:
             headers[f"x-ratelimit-reset-{kind}"] = duration(end - now)
     return headers
-
-
-def _after(state: State, asked: Amounts | None) -> State:
-    more = asked.of(state.bound.limit.unit) if asked else 0
-    return replace(state, used=state.used + more)
-
-
-def _share(state: State) -> float:
-    return state.remaining / state.amount if state.amount else 0.0
 
 
 def duration(ms: int) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 from proxy.domain.errors import ModelNotFound
 from proxy.domain.estimate import ImageCost
@@ -22,7 +25,7 @@ class Target:
     price: Price
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Model:
     """A model as clients name it. `hidden_output`: part of its output never reaches them;
     `inline_images`: some provider of it is to fetch none itself; `kinds` are the providers'.
@@ -39,7 +42,18 @@ class Model:
     inline_images: bool = False
     kinds: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
+    def candidates(self) -> tuple[Target, ...]:
+        """The targets of the first priority."""
+        first = min(target.priority for target in self.targets)
+        return tuple(target for target in self.targets if target.priority == first)
+
+    @cached_property
+    def ends(self) -> tuple[float, ...]:
+        """Where each candidate's share ends, the shares laid one after the other."""
+        return tuple(accumulate(target.weight for target in self.candidates))
+
+    @cached_property
     def dearest(self) -> Price:
         """A price that no target exceeds: what a reservation is priced at."""
         prices = [target.price for target in self.targets]
@@ -69,11 +83,5 @@ def find_model(models: Mapping[str, Model], name: str, allowed: frozenset[str]) 
 
 def choose_target(model: Model, draw: float) -> Target:
     """By weight among the targets of the first priority; `draw` is uniform in [0, 1)."""
-    first = min(target.priority for target in model.targets)
-    candidates = [target for target in model.targets if target.priority == first]
-    point = draw * sum(target.weight for target in candidates)
-    for target in candidates:
-        point -= target.weight
-        if point < 0:
-            return target
-    return candidates[-1]
+    found = bisect_right(model.ends, draw * model.ends[-1])
+    return model.candidates[min(found, len(model.ends) - 1)]

@@ -25,6 +25,9 @@ _MOST_RUNS: Final = 512
 
 _PIECE: Final = 64 * 1024
 
+#: More tokens than any text has.
+_ALL: Final = 2**31
+
 #: Bytes of UTF-8 in a token, where nothing better is known.
 _USUAL: Final = 4
 
@@ -111,7 +114,7 @@ def _counting(vocabulary: str, otherwise: Count) -> Count:
         size = sum(map(len, texts))
         if size > LONGEST or _runs(texts) > _MOST_RUNS:
             return otherwise(texts)
-        counts: list[int] = toktok.batch_count(texts, vocabulary, threads=1)
-        return sum(counts)
+        # Not its batch_count: that looks up the machine's cores at every call, for 50 µs.
+        return sum(toktok.truncate(text, _ALL, vocabulary)[1] for text in texts)
 
     return count

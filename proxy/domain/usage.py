@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 MILLION: Final = 1_000_000
 
@@ -57,6 +60,10 @@ class Price:
         )
         return -(-total // MILLION)
 
+    def prompt(self, tokens: int) -> int:
+        """Nano-usd of an input of which nothing was cached, and no output."""
+        return -(-tokens * self.input // MILLION)
+
     def worst(self, input: int, output: int) -> int:
         """The most that these tokens can cost, in nano-usd."""
         dearest = max(self.input, self.cached_input, self.cache_write)
@@ -70,8 +77,7 @@ def _nano(usd: Decimal | float) -> int:
     return int((Decimal(str(usd)) * 1_000_000_000).to_integral_value(ROUND_CEILING))
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens of one request; `cached`, `cache_write` and `image` are parts of `input`."""
 
     input: int
@@ -84,8 +90,7 @@ class Usage:
 MOST: Final = Usage(MOST_TOKENS, MOST_TOKENS)
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
+class Amounts(msgspec.Struct, frozen=True):
     """What one request takes from the limits; `usd` is in nano-usd."""
 
     requests: int
@@ -109,8 +114,7 @@ _OF_UNIT: Final[Mapping[str, Callable[[Amounts], int]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """The worst case of a request, as it is reserved.
 
     `text` is our own count of the prompt without its images; `image` the most that the
@@ -129,8 +133,7 @@ class Estimate:
         return self.amounts.output // self.choices
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """What is settled: the amounts, and the parts of the input that the rows show."""
 
     amounts: Amounts
@@ -149,8 +152,7 @@ class Phase(Enum):
     COMPLETE = "complete"  # the provider's own end mark came
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What the meter knows. `delivered` is our own count of the output since `usage` was told:
     of all of it, where none was, or one without any output. `exact`: the count is no guess.
     """
@@ -171,19 +173,16 @@ def charge(estimate: Estimate, outcome: Outcome) -> Charge:
         return Charge(Amounts(reserved.requests, 0, 0, 0, 0), 0, 0, "estimated")
     usage = outcome.usage or Usage(reserved.input, 0, image=estimate.image)
     told = outcome.usage is not None and _tells_output(outcome.usage, outcome)
-    room = max(0, reserved.output - usage.output)
-    # The upstream was held to the cap: a guess above it is a wrong one, a count is not.
-    later = outcome.delivered if outcome.exact else min(outcome.delivered, room)
-    if outcome.hidden and not told:
-        later = max(later, room)
-    usage = replace(usage, output=usage.output + later)
-    amounts = Amounts(
-        requests=reserved.requests,
-        input=usage.input,
-        output=usage.output,
-        images=reserved.images,
-        usd=estimate.price.cost(usage),
-    )
+    later = outcome.delivered
+    if later or outcome.hidden:
+        room = max(0, reserved.output - usage.output)
+        # The upstream was held to the cap: a guess above it is a wrong one, a count is not.
+        later = later if outcome.exact else min(later, room)
+        if outcome.hidden and not told:
+            later = max(later, room)
+        usage = replace(usage, output=usage.output + later)
+    cost = estimate.price.cost(usage)
+    amounts = Amounts(reserved.requests, usage.input, usage.output, reserved.images, cost)
     source = "upstream" if told else "estimated"
     return Charge(amounts, usage.cached, _image_tokens(estimate, usage), source)
 

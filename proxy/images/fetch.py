@@ -141,10 +141,11 @@ class Fetcher:
     async def _get(
         self, shelf: _Shelf[V], url: str, rules: tuple[UrlRules, ...], max_bytes: int, key: str
     ) -> V:
+        # What is kept was checked: it is under its URL as that came out of it.
+        if (kept := self._kept(shelf, (url, rules, max_bytes))) is not None:
+            return kept
         (target,) = {check_url(url, each) for each in rules}
         name = (str(target), rules, max_bytes)
-        if (kept := self._kept(shelf, name)) is not None:
-            return kept
         try:
             async with asyncio.timeout(self._limits.wait) as waiting:
                 # Before it joins others: nobody waits in the queue of another's key.

@@ -10,31 +10,20 @@ from typing import Any, Final, Protocol
 from proxy.domain.chat import ChatRequest, ImagePart
 from proxy.domain.errors import ImageRefused
 from proxy.domain.steps import Steps
-from proxy.images.datauri import decoded_size, encode_base64
+from proxy.images.datauri import encode_base64
 from proxy.images.errors import refuse
-from proxy.images.kinds import limits_of
-from proxy.images.policy import (
-    MODES,
-    ImageLimits,
-    ImagePolicy,
-    cap_detail,
-    check_count,
-    check_info,
-    judge_data,
-    narrowest,
-)
-from proxy.images.rewrite import RewriteRule, rewrite
+from proxy.images.judge import ImageRules, judge, may_pass, rules_of
+from proxy.images.policy import ImagePolicy, check_count, check_info
 from proxy.images.sniff import ImageInfo
-from proxy.images.urls import UrlRules, check_url
+from proxy.images.urls import UrlRules
 from proxy.images.visit import Fetched
 from proxy.turns import in_turns
 
 #: Told of every image: verdict (allowed, refused), reason, and format and bytes where known.
 ImageObserver = Callable[[str, str, str, int], None]
 
-#: Why an image is unreachable that no policy lets a provider try for itself. An unknown name is
-#: answered as one that leads inside: else it could be told which names there are inside.
-_NEVER: Final = ("blocked", "redirect", "unknown_host")
+#: Images that are judged in one step; a long one has steps of its own.
+_AT_ONCE: Final = 16
 
 #: Characters of an image from which on it waits until few others are in memory decoded.
 _LARGE: Final = 1 << 20
@@ -102,33 +91,57 @@ class ImageGuard:
         if not request.images:
             return request
         count = len(request.images)
-        limits = narrowest([*policies, *(limits_of(kind, count) for kind in kinds)])
+        rules = rules_of(tuple(policies), frozenset(kinds), count, inline)
         try:
-            check_count(count, limits)
+            check_count(count, rules.limits)
         except ImageRefused as error:
             raise self._refused([("messages", error)]) from None
-        mode = max((policy.mode for policy in policies), key=MODES.index)
-        inline = inline or mode == "inline"
         # What costs a look at the text goes before what costs a way over the network.
-        judged = await self._all(
-            request.images, lambda part: self._judged(part, policies, limits, inline)
-        )
-        if inline:
-            room = _Room(self._most)
-            judged = await self._all(
-                judged, lambda part: self._inlined(part, policies, limits, key, room)
-            )
-        elif mode == "inspect":
-            judged = await self._all(
-                judged, lambda part: self._inspected(part, policies, limits, key)
-            )
+        room = _Room(self._most)
+        judged = await self._judged(request.images, rules, room)
+        if rules.mode != "url" and not all(part.sized for part in judged):
+            if rules.mode == "inline":
+                judged = await self._all(judged, lambda part: self._inlined(part, rules, key, room))
+            else:
+                judged = await self._all(judged, lambda part: self._inspected(part, rules, key))
         for part in judged:
             self._observe("allowed", "", part.format, part.size)
-        return replace(request, images=tuple(judged))
+        images = tuple(judged)
+        return request if images == request.images else replace(request, images=images)
+
+    async def _judged(
+        self, parts: Sequence[ImagePart], rules: ImageRules, room: _Room
+    ) -> list[ImagePart]:
+        steps = self._judge(parts, rules, room)
+        if all(len(part.data or b"") <= _LARGE for part in parts):
+            return await in_turns(steps)
+        async with self._large:
+            return await in_turns(steps)
+
+    def _judge(
+        self, parts: Sequence[ImagePart], rules: ImageRules, room: _Room
+    ) -> Steps[list[ImagePart]]:
+        """All images by their text."""
+        judged: list[ImagePart] = []
+        faults = []
+        for index, part in enumerate(parts):
+            if index % _AT_ONCE == _AT_ONCE - 1:
+                yield
+            try:
+                judged.append((yield from judge(part, rules)))
+                if rules.mode == "inline" and judged[-1].sized:
+                    room.take(judged[-1].size)
+            except ImageRefused as error:
+                # A traceback would lead back here: a cycle that holds the body.
+                faults.append((f"{part.path}.url", error.with_traceback(None)))
+        if faults:
+            raise self._refused(faults)
+        return judged
 
     async def _all(
         self, parts: Sequence[ImagePart], work: Callable[[ImagePart], _Work]
     ) -> list[ImagePart]:
+        """The work on each, at the same time."""
         done = await asyncio.gather(*map(work, parts), return_exceptions=True)
         faults = [
             (f"{part.path}.url", result)
@@ -144,46 +157,31 @@ class ImageGuard:
             found.append(result)
         return found
 
-    async def _judged(
-        self, part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, inline: bool
-    ) -> ImagePart:
-        if len(part.data or b"") <= _LARGE:
-            return await in_turns(judge(part, policies, limits, inline))
-        async with self._large:
-            return await in_turns(judge(part, policies, limits, inline))
-
-    async def _inspected(
-        self, part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, key: str
-    ) -> ImagePart:
+    async def _inspected(self, part: ImagePart, rules: ImageRules, key: str) -> ImagePart:
         """A linked image by its first bytes. The provider may be shown another: its size is
         held against the policies, and not what is reserved.
         """
         if part.sized:
             return part
         try:
-            info = await self._source.peek(part.url, _rules(policies), limits.max_bytes, key)
+            info = await self._source.peek(part.url, rules.urls, rules.limits.max_bytes, key)
         except ImageRefused as error:
-            if not may_pass(error, policies):
+            if not may_pass(error, rules):
                 raise
             return part
-        check_info(info, limits)
+        check_info(info, rules.limits)
         return replace(part, format=info.format)
 
     async def _inlined(
-        self,
-        part: ImagePart,
-        policies: Sequence[ImagePolicy],
-        limits: ImageLimits,
-        key: str,
-        room: _Room,
+        self, part: ImagePart, rules: ImageRules, key: str, room: _Room
     ) -> ImagePart:
         """A linked image as the data: URI that is sent in its place."""
-        room.take(part.size)
         if part.sized:
             return part
-        image = await self._source.fetch(part.url, _rules(policies), limits.max_bytes, key)
+        room.take(0)
+        image = await self._source.fetch(part.url, rules.urls, rules.limits.max_bytes, key)
         room.take(len(image.data))
-        check_info(image.info, limits)
+        check_info(image.info, rules.limits)
         return replace(
             part,
             url=f"data:image/{image.info.format};base64,",
@@ -203,49 +201,3 @@ class ImageGuard:
         refusal = ImageRefused(first.reason, " ".join(told), param=faults[0][0], code=first.code)
         refusal.cause = first.cause
         return refusal
-
-
-def judge(
-    part: ImagePart, policies: Sequence[ImagePolicy], limits: ImageLimits, inline: bool
-) -> Steps[ImagePart]:
-    """One image by its text: rewritten, checked, its detail capped; sized where all of it is here.
-
-    `limits` are those of the policies and of whom it is sent to. Internal hosts are for images
-    that are fetched and sent inline. Raises ImageRefused.
-    """
-    url, data = _rewritten(part.url, policies), False
-    for policy in policies:
-        data = url[:5].lower() == "data:" and "data" in policy.urls.schemes
-        if not data:
-            url = str(check_url(url, policy.urls if inline else policy.urls.outer))
-        part = replace(part, url=url, detail=cap_detail(part.detail, policy))
-    if not data:
-        return part
-    text = part.data or b""
-    info = yield from judge_data(part.url, text, limits)
-    return replace(
-        part,
-        width=info.width,
-        height=info.height,
-        format=info.format,
-        size=decoded_size(text),
-    )
-
-
-def _rewritten(url: str, policies: Sequence[ImagePolicy]) -> str:
-    """By the rules of each policy in turn; those that two of them share are applied once."""
-    seen: set[RewriteRule] = set()
-    for policy in policies:
-        url = rewrite(url, [rule for rule in policy.rewrite if rule not in seen])
-        seen.update(policy.rewrite)
-    return url
-
-
-def may_pass(error: ImageRefused, policies: Sequence[ImagePolicy]) -> bool:
-    """Whether an image that could not be looked at goes up all the same, at its largest price."""
-    strict = any(policy.on_unreachable == "reject" for policy in policies)
-    return error.reason == "unreachable" and error.cause not in _NEVER and not strict
-
-
-def _rules(policies: Sequence[ImagePolicy]) -> tuple[UrlRules, ...]:
-    return tuple(policy.urls for policy in policies)

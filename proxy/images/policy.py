@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from proxy.domain.steps import Steps
-from proxy.images.datauri import parse_data_uri
+from proxy.images.datauri import Dense, parse_data_uri
 from proxy.images.errors import REASONS, faulty, refuse
 from proxy.images.rewrite import RewriteRule
 from proxy.images.sniff import ImageInfo, SniffError, format_of, walk
@@ -44,7 +44,7 @@ _FORMATS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one is made at start, and looked up by identity
 class ImageLimits:
     """What images may be: their formats by name, how many of them, bytes, pixels, frames."""
 
@@ -56,7 +56,7 @@ class ImageLimits:
     max_frames: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImagePolicy(ImageLimits):
     """The `images` block of the config."""
 
@@ -143,7 +143,10 @@ def judge_data(head: str, text: bytes | memoryview, limits: ImageLimits) -> Step
     if found != declared:
         raise refuse("media_type", f"the image is declared {image.media_type} but is {found}")
     try:
-        info = walk(image.data)
+        try:
+            info = walk(image.data)
+        except Dense:
+            info = walk((yield from image.data.decode()))
     except SniffError as error:
         raise faulty(error.reason) from None
     check_info(info, limits)

@@ -43,6 +43,12 @@ _QUOTABLE: Final = re.compile(r'["<>^`{|}]')
 #: A host whose last label is a number is an IPv4 address to some parser (WHATWG URL,
 #: "ends in a number"; inet_aton).
 _NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
+#: What nearly all links are: a host in lower case whose last label begins with a letter, so that
+#: it is no address to any parser, and a path and query that are passed on as written.
+_USUAL: Final = re.compile(
+    r"https://((?:[a-z0-9_-]{1,63}+\.)++([a-z][a-z0-9-]{0,62}+))"
+    r"/[!$-;=@-\[\]_a-z~]*+(?:\?[!$-;=?-\[\]_a-z~]++)?+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class UrlRules:
     @property
     def outer(self) -> UrlRules:
         """The same for an image that the gateway does not fetch for itself: nothing internal."""
-        return replace(self, internal=())
+        return replace(self, internal=()) if self.internal else self
 
 
 def check_url(url: str, rules: UrlRules) -> URL:
@@ -88,6 +94,33 @@ def check_url(url: str, rules: UrlRules) -> URL:
         raise _not_a_host() from None
     _check_host(parsed.raw_host or "", bracketed, rules)
     return _as_written(url[authority.end() :], parsed)
+
+
+class LinkCheck:
+    """`check_url` under one set of rules, for many links; `takes_data`: data: URIs are allowed."""
+
+    __slots__ = ("_allow", "_deny", "_rules", "_usual", "takes_data")
+
+    def __init__(self, rules: UrlRules) -> None:
+        self._rules = rules
+        self._usual = "https" in rules.schemes and 443 in rules.ports
+        self._deny = compile_patterns(rules.deny)
+        self._allow = compile_patterns(rules.allow)
+        self.takes_data = "data" in rules.schemes
+
+    def check(self, url: str) -> str:
+        """The link as it may be forwarded; `check_url` judges what is not plainly fine."""
+        usual = _USUAL.fullmatch(url) if self._usual and len(url) <= MAX_URL else None
+        if usual is not None:
+            host, last = usual.groups()
+            if (
+                len(host) <= MAX_HOST
+                and last not in LOCAL_SUFFIXES
+                and not self._deny.match_name(host)
+                and self._allow.match_name(host)
+            ):
+                return url
+        return str(check_url(url, self._rules))
 
 
 def check_redirect(base: URL, location: str, rules: UrlRules) -> URL:

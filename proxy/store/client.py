@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import (
@@ -22,13 +22,15 @@ from redis.exceptions import (
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.cluster import SCHEMES, Cluster
 from proxy.store.commands import Argument as Argument
-from proxy.store.commands import Command, Work, asking, copied, script_sha, script_words
+from proxy.store.commands import Command, Work, asking, copied, pack, pack_script, with_source
 from proxy.store.commands import script_source as script_source
 from proxy.store.layout import SCHEMA, VERSION
-from proxy.store.node import GATEWAY as GATEWAY  # its users find them here
-from proxy.store.node import PATIENT as PATIENT
-from proxy.store.node import Alone, Node, Patience, connect, unavailable
-from proxy.store.node import translated as translated
+from proxy.store.lines import Errand
+from proxy.store.node import Alone, Node
+from proxy.store.reach import GATEWAY as GATEWAY  # its users find them here
+from proxy.store.reach import PATIENT as PATIENT
+from proxy.store.reach import Patience, connect, unavailable
+from proxy.store.reach import translated as translated
 
 _CANCEL_AGAIN: Final = 0.1  # seconds
 _REDIRECTIONS: Final = 6
@@ -36,6 +38,8 @@ _TRY_AGAIN: Final = 0.02  # seconds
 
 #: Scripts that may not be sent again when an answer was lost: it would be another one.
 _ONCE: Final = frozenset({"replace", "settle", "post"})
+#: Said instead of an answer: nothing was done, and something must be done about it first.
+_NOT_HERE: Final = (NoScriptError, MovedError, AskError, TryAgainError)
 #: Scripts that wait for replicas, and the part of a command's time that this may take (the server
 #: looks at its clock ten times a second). Sent again they write again, so WAIT is true of that too.
 _WAITING: Final = frozenset({"reserve"})
@@ -126,7 +130,7 @@ class Store:
     @property
     def resent(self) -> int:
         """How many commands were sent again: the first of each may yet arrive."""
-        return sum(node.resent for node in self.servers.nodes)
+        return self.servers.resent
 
     def there(self, key: str) -> bool:
         """Whether the server that has a key is not known to be away."""
@@ -155,7 +159,7 @@ class Store:
 
     async def ask(self, key: str | None, *words: Argument) -> Any:
         """One command, sent to where its key is, None: to any server; it may be sent twice."""
-        return await self.use(key, Command(words))
+        return await self.use(key, Command(pack(*words), str(words[0])))
 
     async def use(self, key: str | None, work: Work[T], *, twice: bool = True) -> T:
         """What `work` makes of the client of the server that has a key.
@@ -168,30 +172,49 @@ class Store:
         except RedisError as error:
             raise unavailable(error) from error
 
-    async def run(self, script: str, keys: Sequence[str], *arguments: Argument) -> Any:
+    async def run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
         """One script, loaded when the store does not have it."""
-        begun = time.perf_counter()
+        return await self.run_packed(script, keys[0], pack_script(script, keys, arguments))
+
+    async def run_packed(self, script: str, key: str, packed: bytes) -> Any:
+        """The same, of an EVALSHA that is packed; `key` is any of its keys."""
+        begun, node = time.perf_counter(), self.servers.known(key)
         try:
-            try:
-                return await self._run(script, "EVALSHA", script_sha(script), keys, arguments)
-            except NoScriptError:
-                return await self._run(script, "EVAL", script_source(script), keys, arguments)
+            if node is None or (self._wait_replicas and script in _WAITING):
+                return await self._run(script, key, packed)
+            reply = await node.ask(packed, script not in _ONCE)
+            if not isinstance(reply, Exception):
+                return reply
+            if isinstance(reply, _NOT_HERE):
+                return await self._run(script, key, packed)
+            raise reply
         except RedisError as error:
             raise unavailable(error) from error
         finally:
             self._observe(script, time.perf_counter() - begun)
 
+    def begin(self, script: str, key: str, packed: bytes, then: Callable[[Any], None]) -> bool:
+        """Send a script, in its own time, and wait for nothing.
+
+        `then` is told the reply, or as a value the error, which may be one that `run` would do
+        something about. False where nothing was sent: nobody knows which server has the key.
+        """
+        node = self.servers.known(key)
+        if node is None:
+            return False
+        observe = partial(self._observe, script)
+        node.send(Errand(packed, script not in _ONCE, observe=observe, then=then))
+        return True
+
     async def run_many(
-        self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+        self, script: str, calls: Sequence[tuple[tuple[str, ...], Sequence[Argument]]]
     ) -> list[Any]:
         """One script several times over, as `ask_many` has it."""
-        begun, sha = time.perf_counter(), script_sha(script)
-        words = [(keys[0], script_words("EVALSHA", sha, keys, more)) for keys, more in calls]
-        results = await self._many(words, twice=script not in _ONCE)
+        begun = time.perf_counter()
+        packed = [(keys[0], pack_script(script, keys, more)) for keys, more in calls]
+        results = await self._many(packed, twice=script not in _ONCE)
         self._observe(script, time.perf_counter() - begun)
-        return await _again(
-            results, lambda index: self.run(script, calls[index][0], *calls[index][1])
-        )
+        return await _again(results, lambda index: self.run_packed(script, *packed[index]))
 
     async def ask_many(self, calls: Sequence[tuple[str, Sequence[Argument]]]) -> list[Any]:
         """Commands with their keys, in one round trip to each server; they may be sent twice.
@@ -199,32 +222,18 @@ class Store:
         The calls share no fate: in the place of one that failed stands its StoreUnavailable,
         which is raised only where no server could be reached.
         """
-        results = await self._many(calls, twice=True)
+        results = await self._many([(key, pack(*words)) for key, words in calls], twice=True)
         return await _again(results, lambda index: self.ask(calls[index][0], *calls[index][1]))
 
-    async def _many(
-        self, calls: Sequence[tuple[str, Sequence[Argument]]], *, twice: bool
-    ) -> list[Any]:
+    async def _many(self, calls: Sequence[tuple[str, bytes]], *, twice: bool) -> list[Any]:
         """The replies; in the place of one that failed its error, also of Redis' own."""
-        results: list[Any] = [None] * len(calls)
-        batches = defaultdict(list)
-        for index, (key, _) in enumerate(calls):
+        results: list[Any] = []
+        for key, packed in calls:
             try:
-                batches[await self.servers.find(key)].append(index)
+                results.append((await self.servers.find(key)).ask(packed, twice))
             except (RedisError, StoreUnavailable) as error:
-                results[index] = error
-
-        async def send(node: Node, indices: list[int]) -> None:
-            try:
-                commands = [calls[index][1] for index in indices]
-                replies = await node.exchange(commands, twice=twice)
-            except (RedisError, StoreUnavailable) as error:
-                replies = [error] * len(indices)
-            for index, reply in zip(indices, replies, strict=True):
-                results[index] = reply
-
-        await asyncio.gather(*(send(node, indices) for node, indices in batches.items()))
-        return results
+                results.append(error)
+        return [result if isinstance(result, Exception) else await result for result in results]
 
     def pubsub(self) -> Any:
         """A channel of redis-py's on any server that is there; its errors are Redis' own."""
@@ -241,19 +250,18 @@ class Store:
         replies = await asyncio.gather(*asked, return_exceptions=True)
         return {node.name: reply for node, reply in zip(nodes, replies, strict=True)}
 
-    async def _run(
-        self,
-        script: str,
-        command: str,
-        body: str,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
-    ) -> Any:
-        words = script_words(command, body, keys, arguments)
-        work: Work[Any] = Command(words)
+    async def _run(self, script: str, key: str, packed: bytes) -> Any:
+        """The same with all that may be in the way."""
+        try:
+            return await self._use(key, self._work(script, packed), script not in _ONCE)
+        except NoScriptError:
+            packed = with_source(packed, script)
+            return await self._use(key, self._work(script, packed), script not in _ONCE)
+
+    def _work(self, script: str, packed: bytes) -> Work[Any]:
         if self._wait_replicas and script in _WAITING:
-            work = copied(words, self._wait_replicas, self._wait_ms)
-        return await self._use(keys[0], work, twice=script not in _ONCE)
+            return copied(packed, self._wait_replicas, self._wait_ms)
+        return Command(packed)
 
     async def _use(self, key: str | None, work: Work[T], twice: bool) -> T:
         node, how = await self.servers.find(key), work

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,7 +21,8 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError
 
 from proxy.store.lines import converse
-from proxy.store.node import Away, Node, Patience, connect, unavailable
+from proxy.store.node import Node
+from proxy.store.reach import Away, Patience, connect, unavailable
 
 SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 
@@ -65,9 +67,14 @@ class Cluster:
         gone = [away for away in found if away is not None]
         return min(gone, key=lambda away: away.since) if gone and len(gone) == len(found) else None
 
+    @property
+    def resent(self) -> int:
+        """How many commands were sent again."""
+        return sum(node.resent for node in self._nodes.values())
+
     def known(self, key: str) -> Node | None:
         """The node of a key, as far as is known."""
-        return self._slots[key_slot(key.encode())] if self._slots else None
+        return self._slots[_slot(key)] if self._slots else None
 
     async def find(self, key: str | None) -> Node:
         """The node of a key, or for None any that answers.
@@ -144,6 +151,11 @@ class Cluster:
 
     def _url(self, address: Address) -> str:
         return f"{self._before}{_name(address)}{self._after}"
+
+
+@lru_cache(maxsize=4096)  # it is reckoned in Python, byte by byte
+def _slot(key: str) -> int:
+    return key_slot(key.encode())
 
 
 def _address(text: str) -> Address:

@@ -28,7 +28,7 @@ from proxy.store.changes import (
 )
 from proxy.store.changes import DirectoryError as DirectoryError  # its users find it here
 from proxy.store.client import Store
-from proxy.store.node import unavailable
+from proxy.store.reach import unavailable
 from proxy.store.records import Records
 
 _TRIES: Final = 100  # of all who change one team at once, one gets through each time

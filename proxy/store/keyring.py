@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 from proxy.access import Access, Plan, check_standing, open_access
@@ -27,6 +29,7 @@ _CONNECT: Final = 1.0  # seconds
 _AGAIN: Final = 0.25  # seconds until a lost connection is made again
 _MOST: Final = 10_000  # entries of either kind
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 _WRONG = "Incorrect API key provided. Keys start with 'vg_'; ask your platform team for one."
@@ -50,6 +53,10 @@ class KeyRing:
         self._keep_stale = keep_stale
         self._peppers = tuple(peppers)
         self._plans = plans
+        # Spares known keys their HMACs. A key itself is not kept, and what leads to its digests
+        # comes to nothing without the secret of this very object.
+        self._sealing = secrets.token_bytes(32)
+        self._sealed: OrderedDict[bytes, list[str]] = OrderedDict()
         self._known: OrderedDict[str, tuple[Access, float]] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._owners: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
@@ -63,9 +70,12 @@ class KeyRing:
 
         Raises Unauthorized, Forbidden, or StoreUnavailable where only the store knows.
         """
-        if not is_well_formed(key):
-            raise Unauthorized(_WRONG)
-        candidates = digests(self._peppers, key)
+        seal = blake2b(key.encode(errors="surrogateescape"), key=self._sealing).digest()
+        candidates = self._sealed.get(seal)
+        if candidates is None:
+            if not is_well_formed(key):
+                raise Unauthorized(_WRONG)
+            candidates = digests(self._peppers, key)
         access = self._cached(candidates[0])
         if access is None:
             try:
@@ -74,6 +84,8 @@ class KeyRing:
                 if not self._keep_stale or candidates[0] not in self._known:
                     raise
                 access = self._known[candidates[0]][0]
+        if seal not in self._sealed:
+            _remember(self._sealed, seal, candidates)
         check_standing(access, time.time())
         return access
 
@@ -216,8 +228,8 @@ class KeyRing:
             self._unknown.clear()
 
 
-def _remember(entries: OrderedDict[str, T], digest: str, value: T) -> None:
-    entries[digest] = value
-    entries.move_to_end(digest)
+def _remember(entries: OrderedDict[K, T], key: K, value: T) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
     if len(entries) > _MOST:
         entries.popitem(last=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from proxy.access import Access
 from proxy.domain.errors import GatewayError
@@ -13,11 +15,11 @@ from proxy.domain.grace import Admitted
 from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State
-from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, Usage, charge
-from proxy.store.client import Argument
+from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
+from proxy.store.commands import Argument, pack_head, pack_part
+from proxy.store.layout import team_keys
 
 
-@dataclass(slots=True, eq=False)
 class Lease:
     """One live reservation.
 
@@ -28,31 +30,38 @@ class Lease:
     it is over.
     """
 
-    id: str
-    access: Access
-    model: str
-    provider: str
-    estimate: Estimate
-    meter: StreamMeter
     states: tuple[State, ...] = ()
-    now: int = 0
-    observed: bool = False
-    made: bool = True  # False: whether the store made it is not known
-    again: bool = False  # its reserve was sent again: the first may come when all is over
-    missed: bool = False  # a renewal could not reach the store
-    adrift: bool = False  # meanwhile it ran out there
-    kept: bool = False  # its settlement is in the journal
-    sent: bool = False  # its settlement may have reached the store
+    now = 0
+    observed = False
+    made = True  # False: whether the store made it is not known
+    again = False  # its reserve was sent again: the first may come when all is over
+    missed = False  # a renewal could not reach the store
+    adrift = False  # meanwhile it ran out there
+    kept = False  # its settlement is in the journal
+    sent = False  # its settlement may have reached the store
     refused_at: float | None = None  # since when (monotonic) a server that is there refuses it
-    taken_before: int = 0  # settlements by then
+    taken_before = 0  # settlements by then
     grace: Admitted | None = None
     charge: Charge | None = None
     lost: Callable[[GatewayError], None] | None = None
-    drain: asyncio.Task[Any] | None = field(default=None, repr=False)
+    drain: asyncio.Task[Any] | None = None
 
-    @property
-    def team(self) -> str:
-        return self.access.team.name
+    def __init__(
+        self,
+        id: str,
+        access: Access,
+        model: str,
+        provider: str,
+        estimate: Estimate,
+        meter: StreamMeter,
+    ) -> None:
+        self.id = id
+        self.access = access
+        self.team = access.team.name
+        self.model = model
+        self.provider = provider
+        self.estimate = estimate
+        self.meter = meter
 
     def lose(self, reason: GatewayError) -> None:
         if self.lost is not None:
@@ -81,32 +90,58 @@ class Lease:
             return Outcome(Phase.STREAMING, None, 0, hidden=True)
 
 
-def to_reserve(lease: Lease, seconds: float, bounds: tuple[Bound, ...]) -> list[Argument]:
-    """The arguments of reserve."""
-    access = lease.access
-    return [
-        "",
-        lease.id,
+_OWN: Final = 7  # words: the id, the amounts, the price of the input
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every reserve of an access for a model at a provider has in common, packed: the
+    words before and after its own.
+    """
+
+    bounds: tuple[Bound, ...]
+    head: bytes
+    tail: bytes
+
+
+def terms_of(lease: Lease, seconds: float) -> Terms:
+    """Those of a lease; made once for its access, which is made anew when anything changes."""
+    which = (lease.model, lease.provider, seconds)
+    found: Terms | None = lease.access.derived.get(which)
+    if found is None:
+        found = lease.access.derived[which] = _terms(lease.access, *which)
+    return found
+
+
+def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
+    keys, bounds = team_keys(access.team.name), access.binding(model)
+    tail = (
         int(seconds * 1000),
         access.key.id,
-        lease.model,
-        lease.provider,
+        model,
+        provider,
         access.team_blob,
         access.key_blob,
-        _end(access),
+        key_end(access),
         "0" if access.enforce else "1",
-        *_numbers(lease.estimate.amounts),
-        # Should its worker be gone before it tells anything, the upstream has likely been asked.
-        lease.estimate.price.cost(Usage(lease.estimate.amounts.input, 0)),
         *(word for bound in bounds for word in bound.arguments),
-    ]
+    )
+    return Terms(bounds, pack_head("reserve", keys, _OWN + len(tail)), pack_part(*tail))
+
+
+def to_reserve(lease: Lease, terms: Terms) -> bytes:
+    """The call of reserve, packed."""
+    amounts = lease.estimate.amounts
+    # Should its worker be gone before it tells anything, the upstream has likely been asked.
+    sent = lease.estimate.price.prompt(amounts.input)
+    return terms.head + pack_part(lease.id, *_numbers(amounts), sent) + terms.tail
 
 
 def to_renew(lease: Lease) -> list[Argument]:
     """A reservation's part of the arguments of renew."""
     access = lease.access
     so_far = _numbers(lease.so_far().amounts)
-    return [lease.id, access.team_blob, access.key_blob, _end(access), *so_far]
+    return [lease.id, access.team_blob, access.key_blob, key_end(access), *so_far]
 
 
 def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:
@@ -124,7 +159,7 @@ def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:
     return "post", (*whose, *figures, *words)
 
 
-def _end(access: Access) -> Argument:
+def key_end(access: Access) -> Argument:
     """When the key, or this secret of it, ends: ms, '' for never."""
     secrets = [s.expires_at for s in access.key.secrets if s.digest == access.digest]
     ends = [end for end in (access.key.expires_at, *secrets) if end is not None]

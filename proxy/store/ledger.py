@@ -11,11 +11,10 @@ account (`domain/grace.py`); what comes of it is posted when the store is back.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from proxy.access import Access
@@ -31,7 +30,7 @@ from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease as Lease  # its users find it here
-from proxy.store.lease import to_reserve
+from proxy.store.lease import terms_of, to_reserve
 from proxy.store.marks import Marks
 from proxy.store.renewals import EXPIRED, Renewals
 from proxy.store.settlements import Alarm, Settlements, silent
@@ -76,6 +75,8 @@ class Ledger:
         self._marks = marks or Marks()
         self._grace = grace
         self._live: dict[str, Lease] = {}
+        self._ids = secrets.token_hex(8)  # no two workers have the same
+        self._numbers = itertools.count()
         self._settlements = Settlements(store, self._marks, journal, alarm)
         self._renewing: asyncio.Task[None] | None = None
 
@@ -110,16 +111,19 @@ class Ledger:
             await end_tasks(self._renewing)
         await self._settlements.stop(deadline)
 
-    @asynccontextmanager
-    async def reserve(
+    def reserve(
         self, access: Access, model: str, provider: str, estimate: Estimate, meter: StreamMeter
-    ) -> AsyncIterator[Lease]:
-        """Hold the worst case for the length of the block.
+    ) -> Reservation:
+        """Hold the worst case for the length of a block.
 
-        Raises LimitExceeded, Unauthorized or Forbidden where the store's records say so, and
-        StoreUnavailable.
+        Entering it raises LimitExceeded, Unauthorized or Forbidden where the store's records say
+        so, and StoreUnavailable.
         """
-        lease = Lease(secrets.token_hex(12), access, model, provider, estimate, meter)
+        id = f"{self._ids}{next(self._numbers):08x}"
+        return Reservation(self, Lease(id, access, model, provider, estimate, meter))
+
+    async def admit(self, lease: Lease) -> Lease:
+        """Make a reservation: the lease, or the one that takes its place without the store."""
         # If not, nothing is sent, and nothing is to be given back.
         there = self._store.there(team_keys(lease.team)[0])
         try:
@@ -133,13 +137,14 @@ class Ledger:
                 self._give_back(lease)
             raise
         self._live[lease.id] = lease
-        try:
-            yield lease
-        finally:
-            if lease.drain is None:
-                self._end(lease)
-            else:
-                lease.drain.add_done_callback(lambda _: self._end(lease))
+        return lease
+
+    def left(self, lease: Lease) -> None:
+        """The block of a lease is over: settle it now, or when what it drains is."""
+        if lease.drain is None:
+            self._end(lease)
+        else:
+            lease.drain.add_done_callback(lambda _: self._end(lease))
 
     def _give_back(self, lease: Lease) -> None:
         """Undo a reservation that may have been made all the same; nothing was used."""
@@ -156,8 +161,11 @@ class Ledger:
         grace = self._grace.admit(lease.team, bounds, asked, now)
         if grace is None:
             raise StoreUnavailable(_NO_GRACE, headers=error.headers) from error
-        id = secrets.token_hex(12)
-        return replace(lease, id=id, now=now, made=True, charge=None, grace=grace)
+        admitted = self.reserve(
+            access, lease.model, lease.provider, lease.estimate, lease.meter
+        ).lease
+        admitted.now, admitted.grace = now, grace
+        return admitted
 
     async def _reserve(self, lease: Lease) -> None:
         """Take what the estimate says; where it has no room and the plans say so, what is left."""
@@ -181,23 +189,22 @@ class Ledger:
             old = lease.access
             lease.access = self._keyring.reopen(old, old.team_blob, old.key_blob)
         for _ in range(_REOPENINGS):
-            bounds = lease.access.binding(lease.model)
-            arguments = to_reserve(lease, self._seconds, bounds)
+            terms = terms_of(lease, self._seconds)
             before, resent = self._marks.before(lease.team), self._store.resent
-            reply = await self._store.run("reserve", keys, *arguments)
+            reply = await self._store.run_packed("reserve", keys[0], to_reserve(lease, terms))
             lease.again |= self._store.resent != resent
-            verdict = reply[0].decode()
-            if verdict == "stale":
+            verdict = reply[0]
+            if verdict == b"stale":
                 lease.access = self._keyring.reopen(lease.access, reply[1], reply[2])
                 continue
-            if verdict == "expired":
+            if verdict == b"expired":
                 raise Unauthorized(EXPIRED)
-            if verdict == "gone":
+            if verdict == b"gone":
                 raise StoreUnavailable("The gateway's store answered too late. Try again.")
             self._marks.told(lease.team, before, reply[2])
-            lease.now, lease.states = reply[1], _states(bounds, reply[3:])
-            lease.observed = verdict == "observed"
-            return bool(verdict != "refused")
+            lease.now, lease.states = reply[1], _states(terms.bounds, reply, 3)
+            lease.observed = verdict == b"observed"
+            return bool(verdict != b"refused")
         raise StoreUnavailable("The key is being changed right now. Try again.")
 
     async def peek(self, team: str, bounds: tuple[Bound, ...]) -> tuple[int, tuple[State, ...]]:
@@ -205,7 +212,7 @@ class Ledger:
         before = self._marks.before(team)
         reply = await self._store.run("peek", team_keys(team), *_to_peek(bounds))
         self._marks.told(team, before, reply[1])
-        return reply[0], _states(bounds, reply[2:])
+        return reply[0], _states(bounds, reply, 2)
 
     async def look(self, wanted: Mapping[str, tuple[Bound, ...]]) -> dict[str, tuple[State, ...]]:
         """The same of several teams, in one round trip to each server; left out are those of
@@ -221,7 +228,7 @@ class Ledger:
         for (team, bounds), reply in zip(wanted.items(), replies, strict=True):
             if not isinstance(reply, StoreUnavailable):
                 self._marks.told(team, before[team], reply[1])
-                found[team] = _states(bounds, reply[2:])
+                found[team] = _states(bounds, reply, 2)
         return found
 
     async def sweep(self, team: str) -> int:
@@ -248,7 +255,24 @@ def _to_peek(bounds: tuple[Bound, ...]) -> list[str]:
     return ["", *(word for bound in bounds for word in bound.arguments)]
 
 
-def _states(bounds: tuple[Bound, ...], figures: list[Any]) -> tuple[State, ...]:
-    return tuple(
-        State(bound, *figures[3 * index : 3 * index + 3]) for index, bound in enumerate(bounds)
-    )
+def _states(bounds: tuple[Bound, ...], reply: list[Any], first: int) -> tuple[State, ...]:
+    """The figures of a reply from its `first` on, three to a limit."""
+    figures = iter(reply[first:])
+    return tuple(map(State, bounds, figures, figures, figures))
+
+
+class Reservation:
+    """The block in which a worst case is held; the `lease` is told when it is entered."""
+
+    __slots__ = ("_ledger", "lease")
+
+    def __init__(self, ledger: Ledger, lease: Lease) -> None:
+        self._ledger = ledger
+        self.lease = lease
+
+    async def __aenter__(self) -> Lease:
+        self.lease = await self._ledger.admit(self.lease)
+        return self.lease
+
+    async def __aexit__(self, *_: object) -> None:
+        self._ledger.left(self.lease)

@@ -1,16 +1,29 @@
-"""Connections to one server that are kept in hand, for what is one command after the other.
+"""A connection to a server on which commands follow each other without waiting for replies.
 
-redis-py's pool asks more of every command that passes it than the command itself costs; its
-connections are the same.
+What comes in one turn of the loop goes out in one write. A reply costs no task, no lock and no
+timer of its own: replies come in the order of their commands, and one timer a connection looks
+whether anything has been heard at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
 
-from proxy.store.commands import Words, talk
+import hiredis
+import msgspec
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import InvalidResponse, MasterDownError, ReadOnlyError, RedisError
+
+_UNANSWERED: Final = 512  # commands; the others wait their turn
+_HOLD: Final = 0.005  # seconds for which what is not wanted soon waits for company
+_NOTHING: Final = object()
+#: What an old primary or a replica says: the store's name may lead to another server by now.
+NOT_PRIMARY: Final = (ReadOnlyError, MasterDownError)
+_ENDED: Final = "the connection has ended"
 
 
 async def converse(client: Any, *words: str) -> Any:
@@ -24,44 +37,200 @@ async def converse(client: Any, *words: str) -> Any:
         await connection.disconnect(nowait=True)
 
 
-class Lines:
-    """As many as are used at once."""
+class Call(msgspec.Struct, eq=False):
+    """A command, packed, and whoever waits for its reply. `twice`: it may be sent again.
 
-    def __init__(self, client: Any) -> None:
+    `soon`: it goes out at once; else with the next that does, or a moment later.
+    """
+
+    packed: bytes
+    twice: bool
+    soon: bool = True
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return False
+
+    def told(self, reply: Any) -> None:
+        """The reply, or as a value the error in its place."""
+
+
+class Question(Call, eq=False, kw_only=True):
+    """A call whose reply is waited for."""
+
+    reply: asyncio.Future[Any]
+
+    @property
+    def given_up(self) -> bool:
+        return self.reply.done()
+
+    def told(self, reply: Any) -> None:
+        if not self.reply.done():
+            self.reply.set_result(reply)
+
+
+class Errand(Call, eq=False, kw_only=True):
+    """A call that nobody waits for: `then` is told its reply, `observe` the seconds it took."""
+
+    observe: Callable[[float], None]
+    then: Callable[[Any], None]
+    soon: bool = False
+    begun: float = msgspec.field(default_factory=time.perf_counter)
+
+    def told(self, reply: Any) -> None:
+        self.observe(time.perf_counter() - self.begun)
+        self.then(reply)
+
+
+class Line(asyncio.Protocol):
+    """One connection, from before it is made until it is lost; redis-py makes it.
+
+    `silent` is called when calls wait and nothing has been heard for `patience` seconds: who is
+    told ends the line, or has it watched on. `lost` is called with the error when it has ended
+    of itself; what was not answered can then be taken.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        patience: float,
+        silent: Callable[[Line], None],
+        lost: Callable[[Line, BaseException], None],
+    ) -> None:
         self._client = client
-        self._all: list[Any] = []
-        self._idle: list[Any] = []
-        self._closed = False
+        self._patience = patience
+        self._silent = silent
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._heard = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        self._waiting: deque[Call] = deque()
+        self._sent: deque[Call] = deque()
+        self._writer: Any = None
+        self._reader: Any = None
+        self._flushing = True  # until it is connected
+        self._holding = False
+        self._closed = self._loop.create_future()
+        self._connecting = self._loop.create_task(self._connect(), name="store-connect")
 
-    async def exchange(self, commands: Sequence[Words]) -> list[Any]:
-        """The replies to commands in one round trip; an error stands in its command's place."""
-        line = self._idle.pop() if self._idle else self._new()
+    def send(self, call: Call) -> None:
+        """Send a command with all others of this turn of the loop."""
+        if not (self._sent or self._waiting):
+            self._heard = self._loop.time()
+            if self._watch is None:
+                self._watch = self._loop.call_later(self._patience, self.watch)
+        self._waiting.append(call)
+        if self._flushing:
+            return
+        if call.soon:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        elif not self._holding:
+            self._holding = True
+            self._loop.call_later(_HOLD, self._let_go)
+
+    @property
+    def quiet(self) -> float:
+        """Seconds for which calls have waited and nothing was heard."""
+        return self._loop.time() - self._heard if self._sent or self._waiting else 0.0
+
+    def end(self) -> list[Call]:
+        """Close it; the calls that were not answered."""
+        self._lost = _nobody
+        if self._watch is not None:
+            self._watch.cancel()
+        self._connecting.cancel()
+        if self._writer is not None:
+            self._writer.transport.abort()  # a server that reads nothing would hold up an end
+        self._flushing = True
+        left = [*self._sent, *self._waiting]
+        self._sent.clear()
+        self._waiting.clear()
+        return left
+
+    async def closed(self) -> None:
+        """Wait until nothing of it is left."""
+        await asyncio.wait({self._connecting})
+        if self._writer is not None:
+            await self._closed
+
+    async def _connect(self) -> None:
+        connection = self._client.connection_pool.make_connection()
         try:
-            if line.is_connected and await line.can_read():  # the server has closed it
-                await line.disconnect(nowait=True)
-            return await talk(self._client, line, commands)
-        finally:
-            self._idle.append(line)
-            if self._closed:  # meanwhile: it may have been connected since
-                await line.disconnect(nowait=True)
+            await connection.connect()
+        except Exception as error:
+            self._lost(self, error)
+            return
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        # redis-py has no way to hand over what it has connected. The writer is kept, since one
+        # that nobody keeps closes its transport.
+        parser, self._writer = connection._parser, connection._writer
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=parser.parse_error, notEnoughData=_NOTHING
+        )
+        connection._writer = connection._reader = None
+        self._writer.transport.set_protocol(self)
+        self._flush()
 
-    async def drop_idle(self) -> None:
-        """Connect anew for what comes next."""
-        dropped, self._idle = self._idle, []  # nobody uses one that is being closed
+    def _let_go(self) -> None:
+        self._holding = False
+        if self._waiting and not self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        packed = []
+        while self._waiting and len(self._sent) < _UNANSWERED:
+            call = self._waiting.popleft()
+            if not call.given_up:
+                self._sent.append(call)
+                packed.append(call.packed)
+        if packed:
+            self._writer.transport.write(b"".join(packed))
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        reader, sent = self._reader, self._sent
+        failed: Exception | None = None
         try:
-            await _disconnect(dropped)
-        finally:
-            self._idle += dropped
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOTHING:
+                if type(reply) is hiredis.PushNotification:
+                    continue  # news that nobody asked for
+                if isinstance(reply, NoConnection):
+                    raise reply  # redis-py's word for a server that is there and cannot yet
+                sent.popleft().told(reply)
+                if isinstance(reply, NOT_PRIMARY):
+                    failed = reply
+        except (RedisError, IndexError) as error:  # the latter: more replies than commands
+            failed = error
+        if failed is not None:
+            self._writer.transport.abort()
+            self._lost(self, failed)
+        elif self._waiting and not self._flushing:
+            self._flush()
 
-    async def close(self) -> None:
-        self._closed = True
-        await _disconnect(self._all)
+    def eof_received(self) -> None:
+        """The transport closes, and says so."""
 
-    def _new(self) -> Any:
-        line = self._client.connection_pool.make_connection()
-        self._all.append(line)
-        return line
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+        self._lost(self, exc or NoConnection(_ENDED))
+
+    def watch(self) -> None:
+        """Look whether calls wait and nothing is heard, and go on looking while they wait."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if (quiet := self.quiet) >= self._patience:
+            self._silent(self)
+        elif quiet:
+            self._watch = self._loop.call_later(self._patience - quiet, self.watch)
 
 
-async def _disconnect(lines: list[Any]) -> None:
-    await asyncio.gather(*(line.disconnect() for line in lines))
+def _nobody(_: Line, __: BaseException) -> None:
+    """Nobody is told."""

@@ -2,9 +2,9 @@
 
 A command that has no answer is no proof that the server is gone: a connection may be stale, or
 this process too busy to have read the answer. So a probe asks on a connection of its own. If
-the server answers, the command is waited for, and in the end sent once more; if not, the server
-is `away`: all that waits and all that comes fails at once, and the probe goes on asking until it
-is back.
+the server answers and the connection is silent still, that is given up, and the command sent
+once more; if not, the server is `away`: all that waits and all that comes fails at once, and the
+probe goes on asking until it is back.
 """
 
 from __future__ import annotations
@@ -12,25 +12,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 import redis.asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AskError, MasterDownError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AskError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
-from proxy.domain.errors import StoreUnavailable
-from proxy.store.commands import Command, Words, Work
-from proxy.store.flushes import Flushes
-from proxy.store.lines import Lines, converse
+from proxy.store.commands import Command, Work
+from proxy.store.lines import NOT_PRIMARY, Call, Line, Question, converse
+from proxy.store.reach import AT_ONCE, Away, Patience, unavailable
 
-_AT_ONCE: Final = 32  # commands; the others wait their turn
-_CONNECTIONS: Final = _AT_ONCE + 8  # some listen
 _ATTEMPT: Final = 2.0  # seconds that a server which is there has for one command
 _TURN: Final = 0.02  # seconds
 _LOOKS: Final = 16  # turns of the loop at the least, until a server that does not answer is away
@@ -42,74 +35,7 @@ _CLOSE_DEADLINE: Final = 1.0
 #: Nobody answered, or one who cannot yet: redis-py has LOADING and WRONGPASS among the first.
 _SILENCE: Final = (NoConnection, NoAnswer, OSError)
 
-#: What an old primary or a replica says: the store's name may lead to another server by now.
-_NOT_PRIMARY: Final = (ReadOnlyError, MasterDownError)
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """`command`: seconds for one, connecting included. With `probing`, silence for so long is
-    looked into; without, what failed has failed.
-    """
-
-    command: float
-    probing: bool
-
-
-#: A request is refused within 500 ms: a command, the look whether the server is there, and words.
-GATEWAY: Final = Patience(0.25, probing=True)
-#: Commands of a person, who would rather wait.
-PATIENT: Final = Patience(5.0, probing=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Away:
-    """Since when (monotonic seconds) a server does not answer, and what came instead."""
-
-    since: float
-    cause: BaseException
-
-
-def unavailable(cause: BaseException | None) -> StoreUnavailable:
-    """What a client is told: nothing of the address or of the server's words."""
-    error = StoreUnavailable(
-        "The gateway's store cannot be reached, so no budget can be checked. Try again.",
-        headers={"retry-after": "1"},
-    )
-    error.__cause__ = cause
-    return error
-
-
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Redis' own errors as StoreUnavailable."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise unavailable(error) from error
-
-
-def connect(url: str) -> aioredis.Redis:
-    """A client at `redis://`, `rediss://` or `unix://`; connects when it is first used.
-
-    It has no deadlines and tries once: both are Node's. Raises ValueError for a URL with
-    options that it does not understand.
-    """
-    pool: Any = aioredis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=None,
-        socket_timeout=None,
-        socket_connect_timeout=None,
-        retry=Retry(NoBackoff(), 0),
-    )
-    try:
-        pool.make_connection()
-    except TypeError:
-        raise ValueError("it has an option that is not known") from None
-    return aioredis.Redis.from_pool(pool)
 
 
 class Node:
@@ -129,30 +55,90 @@ class Node:
         self.resent = 0  # commands so far, of each of which the first may yet arrive
         self._patience = patience
         # First come, first served: redis-py's pool lets newcomers overtake those that wait.
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._room = asyncio.Semaphore(AT_ONCE)
         self._missed = missed
-        self._lines = Lines(client)
-        self._flushes = Flushes(self.exchange)
+        self._line: Line | None = None
         self._limits: set[asyncio.Timeout] = set()
         self._looking: asyncio.Task[bool] | None = None
         self._probing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def use(self, work: Work[T], *, twice: bool = True) -> T:
         """What `work` makes of the client, in time; `twice`: it may be done again.
 
         Raises StoreUnavailable where nobody answers, and the server's own errors as they are.
         """
-        if twice and isinstance(work, Command):
-            self._check_there()
-            return await self._flushes.ask(work.words)  # type: ignore[no-any-return]
+        if isinstance(work, Command):
+            reply = await self.ask(work.packed, twice)
+            if isinstance(reply, Exception):
+                raise reply
+            return work.read(self.client, reply)  # type: ignore[no-any-return]
         return await self._do(work, twice)
 
-    async def exchange(self, commands: Sequence[Words], *, twice: bool = True) -> list[Any]:
-        """The replies to commands in one round trip; an error stands in its command's place."""
-        replies = await self._do(lambda _: self._lines.exchange(commands), twice)
-        if any(isinstance(reply, _NOT_PRIMARY) for reply in replies):
-            await self._drop_idle()
-        return replies
+    def ask(self, packed: bytes, twice: bool) -> asyncio.Future[Any]:
+        """What comes of a packed command: the reply, or as a value the error that `use` raises."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.send(Question(packed, twice, reply=reply))
+        return reply
+
+    def send(self, call: Call) -> None:
+        """Send a command: it is told its reply, or the error that `use` raises."""
+        if self.away is not None:
+            call.told(unavailable(self.away.cause))
+            return
+        if self._line is None:
+            self._line = Line(self.client, self._patience.command, self._silent, self._ended)
+        self._line.send(call)
+
+    def _silent(self, line: Line) -> None:
+        """Calls wait, and nothing is heard: the line may be stale, or the server gone."""
+
+        async def look() -> None:
+            if self._patience.probing:
+                await self._answers(NoAnswer())
+            else:
+                # A timer may fire late, before what came meanwhile is read: that gets a turn.
+                await asyncio.sleep(_TURN)
+            if line.quiet >= self._patience.command:
+                self._ended(line, NoAnswer())
+            else:
+                line.watch()
+
+        self._start(look(), "silent")
+
+    def _ended(self, line: Line, error: BaseException) -> None:
+        """A line is lost, or given up."""
+        calls = self._leave(line)
+        if calls:
+            self._start(self._again(calls, error), "again")
+
+    def _leave(self, line: Line | None) -> list[Call]:
+        """Connect anew for what comes next; what the line has not answered."""
+        if line is None:
+            return []
+        if line is self._line:
+            self._line = None
+        calls = line.end()
+        self._start(line.closed(), "close")
+        return calls
+
+    async def _again(self, calls: Iterable[Call], error: BaseException) -> None:
+        """Send once more what may be, if the server is there after all."""
+        there = self._patience.probing and await self._answers(error)
+        if there:
+            await self._drop_idle()  # others may be as stale as this one was
+        for call in calls:
+            if there and call.twice and not call.given_up:
+                call.twice = False
+                self.resent += 1
+                self.send(call)
+            else:
+                call.told(unavailable(error))
+
+    def _start(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        task = asyncio.create_task(work, name=f"{what} {self.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _do(self, work: Work[T], twice: bool) -> T:
         for again in (twice, False):
@@ -181,9 +167,11 @@ class Node:
                 await asyncio.wait({task})
         with contextlib.suppress(RedisError, OSError):
             async with asyncio.timeout(_CLOSE_DEADLINE):
-                await self._lines.close()
+                for call in self._leave(self._line):
+                    call.told(unavailable(self.away.cause))
                 await self.client.aclose()
-                await self._flushes.close()
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
 
     async def _in_time(self, work: Work[T]) -> T:
         loop = asyncio.get_running_loop()
@@ -209,12 +197,11 @@ class Node:
                 finally:
                     timer.cancel()
                     self._limits.discard(limit)
-        except _NOT_PRIMARY:
+        except NOT_PRIMARY:
             await self._drop_idle()
             raise
 
     async def _drop_idle(self) -> None:
-        await self._lines.drop_idle()
         await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def _answers(self, error: BaseException) -> bool:
@@ -265,6 +252,8 @@ class Node:
             for limit in self._limits:
                 if not limit.expired():
                     limit.reschedule(0)
+            for call in self._leave(self._line):
+                call.told(unavailable(error))
         if self._missed is not None:
             self._missed()
 
@@ -282,6 +271,10 @@ class Alone:
     @property
     def away(self) -> Away | None:
         return self._node.away
+
+    @property
+    def resent(self) -> int:
+        return self._node.resent
 
     def known(self, key: str) -> Node | None:
         return self._node

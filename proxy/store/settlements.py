@@ -1,7 +1,8 @@
-"""The way of every charge into the store: a queue that batches, retries, and outlives its worker.
+"""The way of every charge into the store: sent at once, retried, and outliving its worker.
 
-Leaving a reservation only puts its lease here. What the store does not take is written to the
-journal, and tried again; a charge is made at most once, so it may be sent more often.
+Leaving a reservation only puts its lease here, from where its charge is sent; nobody waits. What
+the store does not take is written to the journal, and tried again in batches; a charge is made
+at most once, so it may be sent more often.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Protocol
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store, end_tasks, refused
+from proxy.store.commands import pack_head, pack_part
 from proxy.store.journal import Entry, Journal, outrun
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease, settlement
@@ -50,9 +53,11 @@ class Settlements:
         self._marks = marks
         self._journal = journal
         self._alarm = alarm
-        self._queue: deque[Lease] = deque()
-        self._later: deque[Lease] = deque()  # those that failed
+        self._flying: set[Lease] = set()  # sent, each as it came
+        self._fallen: list[Lease] = []  # of those, the ones that just failed
+        self._queue: deque[Lease] = deque()  # to be sent in batches
         self._sending: list[Lease] = []
+        self._later: deque[Lease] = deque()  # those that failed
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
@@ -67,13 +72,42 @@ class Settlements:
     @property
     def waiting(self) -> int:
         """Those that the store has not taken yet."""
-        return len(self._queue) + len(self._sending) + len(self._later)
+        some = (self._flying, self._fallen, self._queue, self._sending, self._later)
+        return sum(map(len, some))
 
     def put(self, lease: Lease) -> None:
         """A lease that is over, with its charge set."""
+        self._none.clear()
+        script, arguments = settlement(lease)
+        keys, team = team_keys(lease.team), lease.team
+        then = partial(self._told, lease, self._marks.before(team))
+        self._flying.add(lease)
+        packed = pack_head(script, keys, len(arguments) - 1) + pack_part(*arguments[1:])
+        if not self._store.begin(script, keys[0], packed, then):
+            self._queue_up(lease)
+
+    def _told(self, lease: Lease, before: int, reply: Any) -> None:
+        """The store has answered, or failed."""
+        if isinstance(reply, StoreUnavailable):
+            lease.sent = True
+            self._failed(lease, reply)
+            self._flying.discard(lease)
+            self._fallen.append(lease)
+            self._some.set()
+        elif isinstance(reply, Exception):
+            self._queue_up(lease)  # it wants the script, or another server: a batch sees to that
+        else:
+            self._flying.discard(lease)
+            self._answered(lease, before, reply)
+            if not self.waiting:
+                self._none.set()
+                if self._journal is not None and self._journal.entries:
+                    self._some.set()
+
+    def _queue_up(self, lease: Lease) -> None:
+        self._flying.discard(lease)
         self._queue.append(lease)
         self._some.set()
-        self._none.clear()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._forever(), name="ledger-settle")
@@ -88,8 +122,9 @@ class Settlements:
             await asyncio.wait_for(self.made(), deadline)
         if self._task is not None:
             await end_tasks(self._task)
-        left = [*self._sending, *self._queue, *self._later]
+        left = [*self._flying, *self._fallen, *self._sending, *self._queue, *self._later]
         await self._keep(left)
+        await self._clear()
         if unwritten := sum(lease.made and not lease.kept for lease in left):
             self._alarm("charges_lost", unwritten=unwritten)
         if self._journal is not None:
@@ -121,6 +156,10 @@ class Settlements:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due if self._later else None):
                     await self._some.wait()
+            if self._fallen:
+                due = min(due, loop.time() + _RETRY_FIRST)
+                fallen, self._fallen = self._fallen, []
+                await self._put_by(fallen)
             retried = loop.time() >= due
             if retried:
                 self._retry()
@@ -146,17 +185,25 @@ class Settlements:
         """Settle the first of the queue: how many were sent, and how many of them failed."""
         self._sending = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
         sent, failed = len(self._sending), await self._settle(self._sending)
-        if failed:
-            # The others may have to wait for as long, and this worker may be killed meanwhile.
-            await self._keep([*failed, *self._queue])
-        self._later.extend(lease for lease in failed if not self._park(lease))
         self._sending = []
-        if not self._queue:
+        if failed:
+            await self._put_by(failed)
+        if not self._queue and not self._fallen:
             self._some.clear()
         if not self.waiting:
             self._none.set()
             await self._clear()
         return sent, len(failed)
+
+    async def _put_by(self, failed: list[Lease]) -> None:
+        """Try again later, if at all. The others may have to wait for as long, and this worker may
+        be killed meanwhile.
+        """
+        self._later.extend(failed)
+        await self._keep([*failed, *self._queue, *self._fallen, *self._flying])
+        for lease in failed:
+            if self._park(lease):
+                self._later.remove(lease)
 
     async def _settle(self, batch: list[Lease]) -> list[Lease]:
         """Send settlements; those that the store did not take."""

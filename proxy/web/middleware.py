@@ -17,7 +17,7 @@ from proxy.domain.errors import (
     StoreUnavailable,
 )
 from proxy.web.answer import REQUEST_ID, error_answer
-from proxy.web.door import DOOR, Door
+from proxy.web.door import Door
 from proxy.web.read import Network, client_address, end_is_unsure, request_id
 from proxy.web.record import record, shown
 from proxy.web.server import Refuse
@@ -36,7 +36,7 @@ _UNHANDLED: Final = {
 _FAILED: Final = "The gateway failed on this request. Try again."
 
 
-def watch(trusted: tuple[Network, ...], *, recorded: bool) -> Middleware:
+def watch(door: Door, trusted: tuple[Network, ...], *, recorded: bool) -> Middleware:
     """The one middleware: identify, answer errors, record."""
 
     @web.middleware
@@ -46,12 +46,18 @@ def watch(trusted: tuple[Network, ...], *, recorded: bool) -> Middleware:
         )
         status = CLIENT_GONE
         try:
-            answer = await _answered(request, handler, trace)
+            answer = await handler(request)
+            status = answer.status
+            return answer
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as caught:
+            answer = _refused(door, request, caught, trace)
             status = answer.status
             return answer
         finally:
-            if recorded and request.path != "/healthz":
-                record(request.app[DOOR], request, trace, status)
+            if recorded and (trace.route or request.path) != "/healthz":
+                record(door, request, trace, status)
 
     return watched
 
@@ -60,7 +66,8 @@ def refuser(door: Door, *, recorded: bool) -> Refuse:
     """What answers a request that does not come as far as the middleware."""
 
     def refuse(http: web.BaseRequest, status: int) -> web.StreamResponse:
-        trace = Trace(request_id(http), http.remote or "", reason="malformed")
+        trace = Trace(request_id(http), http.remote or "")
+        trace.reason = "malformed"
         text = _UNHANDLED.get(status)
         error = BadRequest(text) if text else GatewayError(_FAILED)
         error.status = status
@@ -85,15 +92,11 @@ async def name_request(http: web.Request, response: web.StreamResponse) -> None:
         response.headers[REQUEST_ID] = http[TRACE].id
 
 
-async def _answered(http: web.Request, handler: Handler, trace: Trace) -> web.StreamResponse:
-    try:
-        return await handler(http)
-    except (asyncio.CancelledError, ConnectionError):
-        raise
-    except Exception as caught:
-        error = _as_ours(http, caught, trace)
-        # Else the two hold each other, and this frame all that the request brought.
-        error.__traceback__ = caught.__traceback__ = None
+def _refused(door: Door, http: web.Request, caught: Exception, trace: Trace) -> web.StreamResponse:
+    """The answer to what was raised. Raises ConnectionError where another has begun."""
+    error = _as_ours(door, http, caught, trace)
+    # Else the two hold each other, and their frames all that the request brought.
+    error.__traceback__ = caught.__traceback__ = None
     trace.reason = error.reason
     if http.writer.output_size > 0:
         raise ConnectionError("a second answer would follow a part of the first")
@@ -103,16 +106,16 @@ async def _answered(http: web.Request, handler: Handler, trace: Trace) -> web.St
     return answer
 
 
-def _as_ours(http: web.Request, error: Exception, trace: Trace) -> GatewayError:
+def _as_ours(door: Door, http: web.Request, error: Exception, trace: Trace) -> GatewayError:
     if isinstance(error, GatewayError):
         trace.cause = error.cause or (type(error.__cause__).__name__ if error.__cause__ else "")
         if isinstance(error, StoreUnavailable):
-            http.app[DOOR].metrics.store_errors.inc()
+            door.metrics.store_errors.inc()
         return error
     if isinstance(error, web.HTTPException):
         return _routing_error(http, error)
     # Its text may quote the request: the type and the place are enough to find it.
-    http.app[DOOR].log.error("unexpected", id=trace.id, error=type(error).__name__, at=_at(error))
+    door.log.error("unexpected", id=trace.id, error=type(error).__name__, at=_at(error))
     return GatewayError(_FAILED)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import ipaddress
+import random
 import re
-import secrets
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from proxy.domain.errors import BadRequest, PayloadTooLarge, Unauthorized, UnsupportedMedia
 from proxy.turns import turn
@@ -23,7 +23,7 @@ _LARGE: Final = 256 << 10  # bytes above which a body waits for its turns
 
 def bearer_token(http: web.Request) -> str:
     """The key from the Authorization header. Raises Unauthorized."""
-    values = http.headers.getall("authorization", [])
+    values = http.headers.getall(hdrs.AUTHORIZATION, ())
     if not values:
         raise Unauthorized(
             "You didn't provide an API key. Send it in an Authorization header: "
@@ -42,32 +42,13 @@ async def read_body(
 
     Raises BadRequest, PayloadTooLarge or UnsupportedMedia.
     """
-    if _oddly_coded(http):
-        raise BadRequest("Of the transfer codings, only 'chunked' on HTTP/1.1 is accepted.")
-    if http.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMedia("Compressed request bodies are not accepted; send plain JSON.")
-    if http.content_type not in media:
-        others = f" (or {', '.join(media[1:])})" if media[1:] else ""
-        raise UnsupportedMedia(
-            f"Send the body as JSON, with 'Content-Type: application/json'{others}."
-        )
-    if http.content_length is not None and http.content_length > limit:
-        raise _too_large(limit)
-    await _ask_for_body(http)
+    _check_body(http, limit, media)
+    if hdrs.EXPECT in http.headers:
+        await _ask_for_body(http)
     try:
-        with io.BytesIO() as body:  # gives its bytes away without a copy
-            while True:
-                async with asyncio.timeout(_BODY_TIMEOUT):
-                    part = await http.content.readany()
-                if not part:
-                    return body.getvalue()
-                if body.tell() + len(part) > limit:
-                    raise _too_large(limit)
-                if body.tell() + len(part) <= _LARGE:
-                    body.write(part)
-                    continue
-                async with turn():  # new pages for it take half a second a gigabyte
-                    body.write(part)
+        if http.content.is_eof() and http.content.total_bytes <= min(limit, _LARGE):
+            return http.content.read_nowait()  # all of it came with the head, or soon after
+        return await _gather(http.content, limit)
     except TimeoutError:
         error = BadRequest("The request's body did not arrive in time.")
         error.status = 408
@@ -76,15 +57,50 @@ async def read_body(
         raise BadRequest("The request's body could not be read.") from None
 
 
+def _check_body(http: web.Request, limit: int, media: tuple[str, ...]) -> None:
+    """Raise for what the head says of a body that is not to be read."""
+    headers = http.headers
+    if _oddly_coded(http):
+        raise BadRequest("Of the transfer codings, only 'chunked' on HTTP/1.1 is accepted.")
+    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise UnsupportedMedia("Compressed request bodies are not accepted; send plain JSON.")
+    if headers.get(hdrs.CONTENT_TYPE) not in media and http.content_type not in media:
+        others = f" (or {', '.join(media[1:])})" if media[1:] else ""
+        raise UnsupportedMedia(
+            f"Send the body as JSON, with 'Content-Type: application/json'{others}."
+        )
+    if http.content_length is not None and http.content_length > limit:
+        raise _too_large(limit)
+
+
+async def _gather(content: StreamReader, limit: int) -> bytes:
+    """A body as it comes. Raises TimeoutError where it stops coming."""
+    with io.BytesIO() as body:  # gives its bytes away without a copy
+        while True:
+            async with asyncio.timeout(_BODY_TIMEOUT):
+                part = await content.readany()
+            if not part:
+                return body.getvalue()
+            if body.tell() + len(part) > limit:
+                raise _too_large(limit)
+            if body.tell() + len(part) <= _LARGE:
+                body.write(part)
+                continue
+            async with turn():  # new pages for it take half a second a gigabyte
+                body.write(part)
+
+
 def end_is_unsure(http: web.Request) -> bool:
     """Whether what follows this request cannot be told from its body."""
-    return _oddly_coded(http) or ("expect" in http.headers and not http.content.is_eof())
+    return _oddly_coded(http) or (hdrs.EXPECT in http.headers and not http.content.is_eof())
 
 
 def _oddly_coded(http: web.Request) -> bool:
     """RFC 9112 section 6.1: two servers may see such a body end in two places."""
-    codings = [coding.lower() for coding in http.headers.getall("transfer-encoding", [])]
-    return bool(codings) and (codings != ["chunked"] or http.version < HttpVersion11)
+    if hdrs.TRANSFER_ENCODING not in http.headers:
+        return False
+    codings = [coding.lower() for coding in http.headers.getall(hdrs.TRANSFER_ENCODING)]
+    return codings != ["chunked"] or http.version < HttpVersion11
 
 
 async def expect_later(http: web.Request) -> None:
@@ -93,20 +109,25 @@ async def expect_later(http: web.Request) -> None:
 
 async def _ask_for_body(http: web.Request) -> None:
     """RFC 9110 section 10.1.1: a client that sent an expectation waits for this."""
-    if http.headers.get("expect", "").lower() == "100-continue" and http.version >= HttpVersion11:
+    if http.headers[hdrs.EXPECT].lower() == "100-continue" and http.version >= HttpVersion11:
         await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         http.writer.output_size = 0  # the answer itself has not begun
 
 
 def request_id(http: web.BaseRequest) -> str:
     """The client's own id where it is a plain word, else a new one."""
-    given = http.headers.get("x-request-id", "")
-    return given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    given = http.headers.get("x-request-id")
+    if given is not None and _ID.fullmatch(given):
+        return given
+    # Seeded anew in a forked process. It tells requests apart, and need be no secret.
+    return f"req_{random.getrandbits(96):024x}"
 
 
 def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
     """Who asks: the peer, or behind trusted proxies the last address that none of them added."""
     address = http.remote or ""
+    if not trusted:
+        return address
     for forwarded in reversed(http.headers.get("x-forwarded-for", "").split(",")):
         if not _within(address, trusted) or not forwarded.strip():
             break

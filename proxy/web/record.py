@@ -16,11 +16,13 @@ def record(door: Door, http: web.BaseRequest, trace: Trace, status: int) -> None
     """Log and count one request. `status` is what was answered."""
     seconds = time.perf_counter() - trace.started
     _measure(door.metrics, trace, status, seconds)
-    door.log.info("request", **_line(http, trace, status, seconds))
+    door.log.write("info", "request", _line(http, trace, status, seconds))
 
 
 def shown(text: str, length: int = 128) -> str:
     """A client's words, fit to be written: short, and without what no encoding has."""
+    if len(text) <= length and text.isascii():
+        return text
     return text[:length].encode(errors="backslashreplace").decode()
 
 
@@ -28,21 +30,22 @@ def _measure(metrics: Metrics, trace: Trace, status: int, seconds: float) -> Non
     access = trace.access
     team = access.team.name if access else ""
     key = metrics.key_label(access.key) if access else ""
-    metrics.requests.labels(team, key, trace.model, trace.provider, str(status)).inc()
+    metrics.requests[team, key, trace.model, trace.provider, str(status)] += 1
     if trace.observed:
-        metrics.rejections.labels(team, f"observed_{trace.observed}").inc()
+        metrics.rejections[team, f"observed_{trace.observed}"] += 1
     if trace.lease is None:
         if trace.reason:
-            metrics.rejections.labels(team, trace.reason).inc()
+            metrics.rejections[team, trace.reason] += 1
         return
-    served = (trace.model, trace.provider)
-    metrics.request_seconds.labels(*served).observe(seconds)
-    metrics.attempts.labels(trace.provider, trace.ended).inc()
-    for stage, spent in trace.stages.items():
-        metrics.overhead.labels(stage).observe(spent)
+    metrics.request_seconds[trace.model, trace.provider].observe(seconds)
+    metrics.attempts[trace.provider, trace.ended] += 1
+    begun = trace.started
+    for stage, over in trace.stages:
+        metrics.overhead[stage,].observe(over - begun)
+        begun = over
     if trace.first_byte is not None:
-        metrics.first_seconds.labels(*served).observe(trace.first_byte)
-        metrics.streams_ended.labels(trace.ended).inc()
+        metrics.first_seconds[trace.model, trace.provider].observe(trace.first_byte)
+        metrics.streams_ended[trace.ended,] += 1
 
 
 def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> dict[str, object]:
@@ -61,10 +64,10 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> d
         "observed": trace.observed,
         "cause": trace.cause,
         "ended": trace.ended,
-        "ms": round(seconds * 1000, 2),
+        "ms": _ms(seconds),
     }
     if trace.first_byte is not None:
-        line["first_byte_ms"] = round(trace.first_byte * 1000, 2)
+        line["first_byte_ms"] = _ms(trace.first_byte)
     if trace.shrunk_to:
         line["shrunk_to"] = trace.shrunk_to
     if lease is not None and lease.charge is not None:
@@ -76,3 +79,7 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> d
         line["usd"] = charge.amounts.usd / NANO
         line["source"] = charge.source
     return line
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 100_000) / 100

@@ -2,15 +2,18 @@
 
 A handler is cancelled when its client leaves; compressed bodies are not unpacked, for one may
 hold half a gigabyte; and what fails before any handler is reached, such as a request that is
-no HTTP, is answered in OpenAI's envelope and told to our log, not to aiohttp's.
+no HTTP, is answered in OpenAI's envelope and told to our log, not to aiohttp's. The way to a
+handler is looked for once, not at each request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 #: Answers a request that no handler answers, by its status.
 Refuse = Callable[[web.BaseRequest, int], web.StreamResponse]
@@ -34,21 +37,49 @@ class Runner(web.AppRunner):
         )
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self.app[REFUSE])
+        return _Server(await super()._make_server(), self.app)
 
 
 class _Server(web.Server):
-    def __init__(self, made: web.Server, refuse: Refuse) -> None:
+    def __init__(self, made: web.Server, app: web.Application) -> None:
         super().__init__(
-            made.request_handler,
+            self._serve,  # type: ignore[arg-type] # what the factory makes is a web.Request
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
         )
         self._settings: dict[str, Any] = made._kwargs
-        self._refuse = refuse
+        self._refuse = app[REFUSE]
+        self._resolve_and_serve = made.request_handler
+        self._known = dict(_plain_routes(app))
+
+    def _serve(self, http: web.Request) -> Awaitable[web.StreamResponse]:
+        """As the application would, but without looking for what is known of a plain path."""
+        known = self._known.get((http.method, http.rel_url.raw_path))
+        if known is None or hdrs.EXPECT in http.headers:
+            return self._resolve_and_serve(http)
+        http._match_info, handler = known
+        return handler(http)
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._refuse, loop=self._loop, **self._settings)
+
+
+def _plain_routes(
+    app: web.Application,
+) -> Iterator[tuple[tuple[str, str], tuple[web.UrlMappingMatchInfo, Handler]]]:
+    """By method and path what aiohttp finds of each route without parameters: the match, and
+    the handler within the middlewares. Those of a sub-application, which has its own, are not
+    among the resources of `app`.
+    """
+    for resource in app.router.resources():
+        for route in resource if isinstance(resource, web.PlainResource) else ():
+            match = web.UrlMappingMatchInfo({}, route)
+            match.add_app(app)
+            match.freeze()
+            handler = route.handler
+            for middleware in reversed(app.middlewares):
+                handler = partial(middleware, handler=handler)
+            yield (route.method, resource.canonical), (match, handler)
 
 
 class _Connection(web.RequestHandler):

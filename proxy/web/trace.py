@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -12,14 +11,13 @@ from proxy.domain.errors import LimitExceeded
 from proxy.store.ledger import Lease
 
 
-@dataclass(slots=True)
 class Trace:
-    """Observation only: nothing that a request does depends on it."""
+    """Observation only: nothing that a request does depends on it.
 
-    id: str
-    client: str
-    route: str = ""  # as the code has it; what a client made up may hold a key
-    started: float = field(default_factory=time.perf_counter)
+    `route` is the path as the code has it, since what a client made up may hold a key. `stages`
+    are those that are over, and when (`time.perf_counter`).
+    """
+
     access: Access | None = None
     model: str = ""
     provider: str = ""
@@ -30,14 +28,17 @@ class Trace:
     cause: str = ""  # what went wrong upstream: a status, or the kind of fault
     shrunk_to: int = 0  # the output cap, where the budget lowered it
     observed: str = ""  # why it would have been refused, had the plan been enforced
-    stages: dict[str, float] = field(default_factory=dict)
-    _mark: float = 0.0
+
+    def __init__(self, id: str, client: str, route: str = "") -> None:
+        self.id = id
+        self.client = client
+        self.route = route
+        self.started = time.perf_counter()
+        self.stages: list[tuple[str, float]] = []
 
     def stage(self, name: str) -> None:
         """The time since the last stage, or the beginning, went into this one."""
-        now = time.perf_counter()
-        self.stages[name] = now - (self._mark or self.started)
-        self._mark = now
+        self.stages.append((name, time.perf_counter()))
 
     def reserved(self, lease: Lease, would_be: LimitExceeded | None) -> None:
         self.lease = lease

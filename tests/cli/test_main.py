@@ -51,7 +51,7 @@ def parsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
 
 def test_help_is_quick() -> None:
     """`--help` loads none of the libraries that are slow to load."""
-    heavy = "aiohttp pydantic redis rich msgspec yaml uvloop structlog asyncio"
+    heavy = "aiohttp pydantic redis rich msgspec yaml uvloop asyncio"
     code = (
         "import sys; from proxy.cli import main; code = main(['--help']); "
         f"print('loaded:', [m for m in '{heavy}'.split() if m in sys.modules], code)"

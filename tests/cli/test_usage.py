@@ -239,8 +239,8 @@ def test_from_the_ledger(used: Visiongate) -> None:
         store = Store.open(used.url)
         keys = team_keys("vision")
         reply = await store.run(
-            *("reserve", keys, now, "one", 30_000, key_id, "gpt-4o", "openai", *records, "", "0"),
-            *(1, 500, 100, 1, 2_250_000),
+            *("reserve", keys, now, "one", 1, 500, 100, 1, 2_250_000, 0),
+            *(30_000, key_id, "gpt-4o", "openai", *records, "", "0"),
         )
         assert reply[0] == b"ok"
         await store.run("settle", keys, now, "one", "openai", 1, 400, 50, 1, 1_500_000, 7, 300)

@@ -17,7 +17,7 @@ from proxy.domain.errors import BadRequest
 from proxy.domain.jsonbody import object_steps, read_object
 from proxy.domain.sending import sent_messages
 from proxy.domain.steps import STEP, finish
-from proxy.images.guard import judge
+from proxy.images.judge import judge, rules_of
 from tests.domain.bodies import TEXT, asks, hello, parse
 from tests.images.samples import data_uri, large_png, make_policy
 
@@ -96,11 +96,11 @@ def test_copies() -> None:
     """From its bytes to those that go up, a long request is in memory twice at the most."""
     picture = data_uri(large_png(3 << 20))
     body = json.dumps(asks(TEXT, image(picture), detail="high")).encode()
-    policy = make_policy()
+    rules = rules_of((make_policy(),), frozenset(), 1, False)
     tracemalloc.start()
     try:
         request = finish(parse_chat(body))
-        judged = finish(judge(request.images[0], [policy], policy, inline=False))
+        judged = finish(judge(request.images[0], rules))
         pieces = finish(sent_messages(replace(request, images=(judged,))))
         held, peak = tracemalloc.get_traced_memory()
     finally:

@@ -63,7 +63,7 @@ def test_what_has_no_window_has_stamp_zero() -> None:
 @pytest.fixture
 def lua(store_url: str) -> Any:
     """The ledger's own stamps of a time in ms, from the source of its scripts."""
-    common = (resources.files("proxy.store") / "lua" / "common.lua").read_text()
+    common = (resources.files("proxy.store") / "lua" / "calendar.lua").read_text()
     with redis.Redis.from_url(store_url) as client:
         script = client.register_script(f"{common}\nreturn stamps_of(tonumber(ARGV[1]))")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import collections
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,19 @@ from hypothesis import strategies as st
 from proxy.domain.chat import split_data
 from proxy.domain.errors import ImageRefused
 from proxy.domain.steps import STEP, finish
-from proxy.images.datauri import DataImage, encode_base64
+from proxy.images.datauri import Base64, DataImage, Dense, encode_base64
 from proxy.images.datauri import parse_data_uri as parsing
 
 
 def parse_data_uri(uri: str, max_bytes: int) -> DataImage:
     head, data = split_data(uri)
     return finish(parsing(head, data or b"", max_bytes))
+
+
+def held(uri: str, max_bytes: int = 100) -> tuple[str, bytes]:
+    """The media type and the bytes of a data: URI."""
+    image = parse_data_uri(uri, max_bytes)
+    return image.media_type, image.data[:]
 
 
 def reason(uri: str, max_bytes: int = 100) -> str:
@@ -30,13 +37,13 @@ def reason(uri: str, max_bytes: int = 100) -> str:
 def test_round_trip(data: bytes) -> None:
     """Any bytes come back from their base64, whatever the case of the type."""
     text = base64.b64encode(data).decode()
-    assert parse_data_uri(f"DATA:Image/PNG;BASE64,{text}", 100) == DataImage("image/png", data)
+    assert held(f"DATA:Image/PNG;BASE64,{text}") == ("image/png", data)
 
 
 def test_parameters() -> None:
     """Parameters of the media type are allowed before base64."""
     uri = "data:image/jpeg;charset=utf-8;name=a.jpg;base64,AAAA"
-    assert parse_data_uri(uri, 3) == DataImage("image/jpeg", b"\0\0\0")
+    assert held(uri, 3) == ("image/jpeg", b"\0\0\0")
 
 
 @pytest.mark.parametrize(
@@ -90,14 +97,15 @@ def long_text(size: int = 3 * STEP) -> bytes:
     return base64.b64encode(bytes(range(256)) * (size // 256))
 
 
-def test_a_long_image_is_decoded_in_steps() -> None:
+def test_a_long_image_is_read_in_steps() -> None:
     """However many steps it takes, what comes out is what went in; a view is as good."""
     text = long_text()
     steps = parsing("data:image/png;base64,", memoryview(text), len(text))
     assert sum(1 for _ in steps) == len(text) // STEP - (len(text) % STEP == 0)
     image = finish(parsing("data:image/png;base64,", memoryview(text), len(text)))
-    assert image.data == base64.b64decode(text)
-    assert finish(encode_base64(image.data)) == text
+    data = finish(image.data.decode())
+    assert data == base64.b64decode(text)
+    assert finish(encode_base64(data)) == text
 
 
 @pytest.mark.parametrize("at", [STEP - 4, STEP, 2 * STEP - 4, 3 * STEP - 4])
@@ -115,3 +123,21 @@ def test_steps_hide_nothing(at: int, odd: bytes) -> None:
 def test_encoding(data: bytes) -> None:
     """What is sent inline is the standard base64."""
     assert finish(encode_base64(data)) == base64.b64encode(data)
+
+
+@given(st.binary(max_size=50), st.slices(60))
+def test_a_look_decodes_what_it_sees(data: bytes, where: slice) -> None:
+    """A slice of base64 is the slice of its bytes, in front, in the middle and beyond the end."""
+    start, stop, _ = where.indices(60)
+    found = Base64(base64.b64encode(data))
+    assert found[start:stop] == data[start:stop]
+    assert found[start:] == data[start:]
+    assert len(found) == len(data)
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 1024), (64 << 10, 4)])
+def test_looks_have_an_end(size: int, most: int) -> None:
+    """Neither many looks nor long ones cost more than decoding a part of a megabyte."""
+    image = Base64(b"A" * (1 << 20))
+    with pytest.raises(Dense):
+        collections.deque((image[:size] for _ in range(most)), maxlen=0)

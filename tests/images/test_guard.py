@@ -9,7 +9,8 @@ import pytest
 from proxy.domain.chat import ImagePart
 from proxy.domain.errors import ImageRefused
 from proxy.domain.steps import finish
-from proxy.images.guard import ImageGuard, judge
+from proxy.images.guard import ImageGuard
+from proxy.images.judge import judge, rules_of
 from proxy.images.policy import ImagePolicy
 from proxy.images.rewrite import RewriteRule
 from proxy.images.sniff import ImageInfo
@@ -24,7 +25,7 @@ BASE = replace(make_policy(), rewrite=(VERSIONED,))
 
 def sent(*policies: ImagePolicy) -> str:
     part = ImagePart(0, 0, "https://cdn.example.com/a.png", None)
-    return finish(judge(part, policies, BASE, inline=False)).url
+    return finish(judge(part, rules_of(policies, frozenset(), 1, False))).url
 
 
 def test_a_rule_of_two_plans_is_applied_once() -> None:

@@ -20,7 +20,7 @@ from proxy.images.policy import (
     check_info,
 )
 from proxy.images.sniff import ImageInfo
-from tests.images.samples import data_uri, judge_data, make_image, make_policy
+from tests.images.samples import data_uri, judge_data, make_image, make_policy, png_chunk
 
 BASE = make_policy()
 PNG = make_image("PNG")
@@ -103,6 +103,17 @@ def test_judge_data() -> None:
     """A whole image of an allowed format passes, with what was found out."""
     uri = data_uri(make_image("JPEG", 30, 20), "image/jpg")
     assert judge_data(uri, BASE) == ImageInfo("jpeg", 30, 20, 1, animated=False, orientation=1)
+
+
+def test_judge_dense_data() -> None:
+    """A long image of short blocks is judged as a short one is, and refused as one."""
+    head, rest = PNG[:33], PNG[33:]
+    blocks = png_chunk(b"teXt", b"x" * 300) * 1500
+    judged = judge_data(data_uri(head + blocks + rest), BASE)
+    assert judged == judge_data(data_uri(PNG), BASE)
+    with pytest.raises(ImageRefused) as refused:
+        judge_data(data_uri(head + blocks + rest + b"x"), BASE)
+    assert refused.value.reason == "trailing_data"
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,17 @@ def test_not_an_image(data: bytes) -> None:
     assert format_of(data) is None
     with pytest.raises(NotAnImage):
         sniff(data)
+
+
+@pytest.mark.parametrize("fill", [1, 5, 6, 7, 8, 9, 13, 14, 15, 70_000])
+def test_fill_bytes(fill: int) -> None:
+    """A JPEG's markers may have any number of fill bytes before them, and nothing else."""
+    data = SAMPLES["jpeg"]
+    filled = data[:2] + b"\xff" * fill + data[2:]
+    assert sniff(filled) == walk(filled) == walk(data)
+    for cut, error in (
+        (filled[: 2 + fill], NeedMore),
+        (data[:3] + b"\xff" * fill + b"\0", NotAnImage),
+    ):
+        with pytest.raises(error):
+            walk(cut)

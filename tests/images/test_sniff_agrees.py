@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from proxy.images.datauri import Base64
 from proxy.images.sniff import ImageInfo, SniffError, sniff, walk
 from tests.images.mutants import mutants
 from tests.images.samples import (
@@ -153,6 +155,20 @@ def test_mutated(name: str, draw: st.DataObject) -> None:
             assert seen.height > 0
             assert seen.frames is None or seen.frames > 0
             assert 1 <= seen.orientation <= 8
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@given(draw=st.data())
+def test_as_base64(name: str, draw: st.DataObject) -> None:
+    """An image that is decoded only where it is looked at is the same, and is as faulty."""
+    data = draw.draw(mutants([SAMPLES[name]]))
+    expected = look(walk, data)
+    seen = look(lambda raw: walk(Base64(base64.b64encode(raw))), data)
+    if isinstance(expected, SniffError):
+        assert isinstance(seen, SniffError)
+        assert seen.reason == expected.reason
+    else:
+        assert seen == expected
 
 
 #: What a hostile file is full of: as many blocks as its bytes can hold.

@@ -165,6 +165,8 @@ class Scripts:
             "reserve",
             now,
             id,
+            *amounts,
+            usd_in,
             lease,
             key,
             model,
@@ -172,8 +174,6 @@ class Scripts:
             *records,
             end,
             int(force),
-            *amounts,
-            usd_in,
             *(word for limit in limits for word in limit.words),
         )
         told = () if reply[0] == b"stale" else (*reply[1:2], *reply[3:])

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from proxy.access import Access
+from proxy.domain import keys
 from proxy.domain.errors import GatewayError, StoreUnavailable, Unauthorized
 from proxy.domain.identity import encode_record
 from proxy.domain.keys import make_key
@@ -92,7 +93,47 @@ async def test_unknown_bounded(till: Till, monkeypatch: pytest.MonkeyPatch) -> N
     assert await asked(till) == before + 1
 
 
-@pytest.mark.parametrize("key", ["", "sk-123", "vg_", made_up(1)[:-1] + "!", "vg_" + "0" * 36])
+async def test_signed_once(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was found is not signed again, also where it is no longer kept; one that was
+    not found leaves nothing.
+    """
+    signed: list[str] = []
+
+    def digests(peppers: tuple[str, ...], key: str) -> list[str]:
+        signed.append(key)
+        return keys.digests(peppers, key)
+
+    monkeypatch.setattr(keyring, "digests", digests)
+    key = await till.key()
+    for _ in range(3):
+        await till.keys.authenticate(key.secret)
+        till.keys.forget(key.record.team)
+    assert signed == [key.secret]
+    for _ in range(3):
+        with pytest.raises(Unauthorized):
+            await till.keys.authenticate(made_up(1))
+    assert signed == [key.secret, *[made_up(1)] * 3]
+
+
+async def test_no_key_is_kept(till: Till) -> None:
+    """Nothing that the keyring keeps holds a key."""
+    key = await till.key()
+    await till.keys.authenticate(key.secret)
+    assert till.keys._sealed
+    assert key.secret not in repr(vars(till.keys))
+
+
+async def test_signed_keys_are_bounded(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of keys that were found only so many are kept as signed, the latest."""
+    monkeypatch.setattr(keyring, "_MOST", 2)
+    for name in "abc":
+        await till.keys.authenticate((await till.key(name=name)).secret)
+    assert len(till.keys._sealed) == 2
+
+
+@pytest.mark.parametrize(
+    "key", ["", "sk-123", "\udcff", "vg_", made_up(1)[:-1] + "!", "vg_" + "0" * 36]
+)
 async def test_malformed(till: Till, key: str) -> None:
     """A key of the wrong form, or whose checksum is wrong, asks nothing of the store."""
     before = await commands(till)

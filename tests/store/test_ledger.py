@@ -13,14 +13,13 @@ import pytest
 from proxy.domain.errors import LimitExceeded, StoreUnavailable, Unauthorized
 from proxy.domain.limits import parse_limit
 from proxy.store.layout import team_keys
-from proxy.store.lease import to_reserve
+from proxy.store.lease import key_end, terms_of, to_reserve
 from proxy.store.ledger import Ledger
 from tests.store.ledgers import Meter, Till, open_till, until, worst
 from tests.store.wire import Wire, open_wire
 
 RECORD = b'"plan":'  # in what reserve and renew send, and in nothing that settles
 ROW = [1, 30, 0, 0, 0, 0, 0]
-END_OF_KEY = 8  # among the arguments of reserve
 
 
 @pytest.fixture
@@ -135,12 +134,13 @@ async def test_key_ends(till: Till) -> None:
     key = await till.key(expires_at=4_000_000_000)
     access = await till.keys.authenticate(key.secret)
     async with till.reserve(access, 1) as lease:
-        assert to_reserve(lease, 1, ())[END_OF_KEY] == 4_000_000_000_000
+        assert key_end(lease.access) == 4_000_000_000_000
+        assert b"\r\n4000000000000\r\n" in to_reserve(lease, terms_of(lease, 1))
     await till.directory.rotate_key(key.record, overlap=3600)
     old = await till.keys.reload(access)
     end = old.key.secrets[1].expires_at or 0
     async with till.reserve(old, 1) as rotated:
-        assert to_reserve(rotated, 1, ())[END_OF_KEY] == end * 1000 < 4_000_000_000_000
+        assert key_end(rotated.access) == end * 1000 < 4_000_000_000_000
 
 
 async def test_settles_after_outage(wired: tuple[Wire, Till]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store
 from proxy.store.layout import team_keys
-from proxy.store.node import Patience
+from proxy.store.reach import Patience
 from proxy.store.survey import server_warnings
 from tests.store.ledgers import Till, open_till
 from tests.store.scripts import connect

@@ -131,7 +131,7 @@ async def test_one_of_many_fails(store: Store) -> None:
 async def test_full_is_unavailable(store: Store) -> None:
     """A store without memory is a store that cannot be used, to the gateway."""
     await store.redis.config_set("maxmemory", 1)
-    words: list[Any] = ["", "r1", 1000, "k1", "m1", "p1", TEAM_RECORD, b"", "", "0", *NOTHING]
+    words: list[Any] = ["", "r1", *NOTHING, 0, 1000, "k1", "m1", "p1", TEAM_RECORD, b"", "", "0"]
     with pytest.raises(StoreUnavailable):
         await store.run("reserve", team_keys("vision"), *words)
     await store.redis.config_set("maxmemory", 0)

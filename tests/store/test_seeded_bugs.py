@@ -15,7 +15,7 @@ from tests.store.scripts import NAMES, connect, seeded
 
 NONE = "NOTHING"
 BUGS = {
-    "admits whatever is asked": ("if not fits and ARGV[10] ~= '1' then", "if false then"),
+    "admits whatever is asked": ("if not fits and ARGV[16] ~= '1' then", "if false then"),
     "forgets what is reserved": ("limit.used + limit.reserved + limit.asked", "limit.used"),
     "admits one too many": (
         "+ limit.asked > limit.amount then",
@@ -93,7 +93,13 @@ BUGS = {
     "spares leases for ever": ("spared <= 0 or spared > SPARE", "spared > SPARE"),
     "spares leases that need not be": ("now - seen > SILENCE", "now - seen > 7000"),
     "does not count what it writes": ("team[SEQUENCE] = team[SEQUENCE] + 1", ""),
-    "rounds money": ("string.format('%.0f', number)", "tostring(number)"),
+    "rounds money": (
+        "string.format('%d %d %d %d %d %d %d', unpack(sums))",
+        "table.concat(sums, ' ')",
+    ),
+    "loses a bucket": ("filled[field] = stored[field]", ""),
+    "fills a bucket once": ("stored[field] = string.format(", "local _ = string.format("),
+    "forgets what is posted": ("if posted[i] ~= 0 then", "if false then"),
 }
 
 

@@ -19,7 +19,8 @@ from proxy.store import settlements
 from proxy.store.client import Store
 from proxy.store.journal import Journal, Replayed, replay
 from proxy.store.layout import team_keys
-from proxy.store.node import GATEWAY, Alone, Node, connect
+from proxy.store.node import Alone, Node
+from proxy.store.reach import GATEWAY, connect
 from tests.store.ledgers import Meter, Till, open_till, until
 from tests.store.wire import Wire, open_wire
 
@@ -230,11 +231,8 @@ async def first_late(wire: Wire, access: Any, request: Any) -> Any:
     return await task
 
 
-async def test_a_reserve_that_comes_when_all_is_over(
-    store_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reserve_that_comes_when_all_is_over(store_url: str) -> None:
     """Of a reserve that was sent again the first may come after the settlement: it is void."""
-    monkeypatch.setattr("proxy.store.node._ATTEMPT", 0.0)
     async with open_wire(store_url, GATEWAY) as (wire, store), open_till(store_url, store) as till:
         access = await till.access()
         await first_late(wire, access, end(till, access))
@@ -245,11 +243,8 @@ async def test_a_reserve_that_comes_when_all_is_over(
         assert rows(till) == ["1 3 0 0 0 0 0"]
 
 
-async def test_a_refused_reserve_that_comes_later(
-    store_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_reserve_that_comes_later(store_url: str) -> None:
     """Of a reserve that was refused when it was sent again the first is void, too."""
-    monkeypatch.setattr("proxy.store.node._ATTEMPT", 0.0)
     async with open_wire(store_url, GATEWAY) as (wire, store), open_till(store_url, store) as till:
         access = await till.access("8 tokens/day")
         async with till.reserve(access, 6):

@@ -13,7 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from proxy.store.client import PATIENT, Store
-from proxy.store.node import Alone, Node, Patience
+from proxy.store.node import Alone, Node
+from proxy.store.reach import Patience
 
 
 class Wire:

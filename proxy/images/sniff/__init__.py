@@ -11,15 +11,24 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from proxy.images.sniff import gif, jpeg, png, webp
-from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, SniffError
+from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, Octets, SniffError
 
-__all__ = ["ImageInfo", "NeedMore", "NotAnImage", "SniffError", "format_of", "sniff", "walk"]
+__all__ = [
+    "ImageInfo",
+    "NeedMore",
+    "NotAnImage",
+    "Octets",
+    "SniffError",
+    "format_of",
+    "sniff",
+    "walk",
+]
 
 
 class _Format(NamedTuple):
     magic: tuple[tuple[int, bytes], ...]  # what must stand at which offset
     sniff: Callable[[memoryview], ImageInfo]
-    walk: Callable[[memoryview], ImageInfo]
+    walk: Callable[[Octets], ImageInfo]
 
 
 _FORMATS: Final = {
@@ -31,10 +40,11 @@ _FORMATS: Final = {
 _LONGEST_MAGIC: Final = 12
 
 
-def format_of(data: bytes | memoryview) -> str | None:
+def format_of(data: Octets) -> str | None:
     """png, jpeg, gif or webp, by the bytes that every such file begins with."""
+    head = data[:_LONGEST_MAGIC]
     for name, known in _FORMATS.items():
-        if all(data[at : at + len(magic)] == magic for at, magic in known.magic):
+        if all(head[at : at + len(magic)] == magic for at, magic in known.magic):
             return name
     return None
 
@@ -48,16 +58,16 @@ def sniff(data: bytes | memoryview) -> ImageInfo:
     return _format(data).sniff(memoryview(data))
 
 
-def walk(data: bytes | memoryview) -> ImageInfo:
+def walk(data: Octets) -> ImageInfo:
     """Follow a whole image's structure; `frames` is counted.
 
     Raises NeedMore for an image that ends too early, and NotAnImage for one that is not
     what it should be or, but for JPEG, has data after its end.
     """
-    return _format(data).walk(memoryview(data))
+    return _format(data).walk(data)
 
 
-def _format(data: bytes | memoryview) -> _Format:
+def _format(data: Octets) -> _Format:
     name = format_of(data)
     if name is not None:
         return _FORMATS[name]

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Fault = Literal["not_an_image", "truncated", "trailing_data", "empty"]
+
+
+class Octets(Protocol):
+    """Bytes that are cheap to look at here and there, as those of a memoryview."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, where: slice, /) -> bytes | memoryview: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ def check_size(width: int, height: int) -> None:
         raise NotAnImage("empty")
 
 
-def check_held(needed: int, held: int, data: memoryview) -> None:
+def check_held(needed: int, held: int, data: Octets) -> None:
     """Raises NeedMore where pixels take at least `needed` bytes, and fewer hold them.
 
     So is told, without decoding, an image that declares far more than it has.
@@ -63,7 +71,7 @@ def check_held(needed: int, held: int, data: memoryview) -> None:
         raise NeedMore(len(data) + needed - held)
 
 
-def steps(data: memoryview, usual: int) -> int:
+def steps(data: Octets, usual: int) -> int:
     """How many blocks an image of this size may have before it is taken for an attack.
 
     `usual` is the least size in bytes that encoders give the blocks of large images; a hostile

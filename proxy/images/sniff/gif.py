@@ -10,6 +10,7 @@ from proxy.images.sniff.base import (
     ImageInfo,
     NeedMore,
     NotAnImage,
+    Octets,
     check_held,
     check_size,
     steps,
@@ -51,14 +52,15 @@ def sniff(data: memoryview) -> ImageInfo:
     return ImageInfo("gif", width, height, frames, animated=False)
 
 
-def walk(data: memoryview) -> ImageInfo:
+def walk(data: Octets) -> ImageInfo:
     """Count frames. The size is the largest of screen and frames: some decoders grow it.
 
     Raises SniffError also for data after the trailer.
     """
-    width, height, position = _screen(data)
+    whole = memoryview(data[:])  # of 256 bytes, one is looked at
+    width, height, position = _screen(whole)
     frames = 0
-    for right, bottom in _frames(data, position, whole=True):
+    for right, bottom in _frames(whole, position, whole=True):
         frames += 1
         width, height = max(width, right), max(height, bottom)
     return ImageInfo("gif", width, height, frames, animated=frames > 1)

@@ -7,7 +7,14 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.images.sniff.base import ImageInfo, NeedMore, NotAnImage, check_held, check_size
+from proxy.images.sniff.base import (
+    ImageInfo,
+    NeedMore,
+    NotAnImage,
+    Octets,
+    check_held,
+    check_size,
+)
 
 #: T.81, table B.1: a frame begins with any SOF; C4, C8 and CC are other markers.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -22,6 +29,7 @@ _ORIENTATION: Final = 0x0112
 _MARKER: Final = re.compile(rb"\xff++([^\x00\xff])", re.DOTALL)
 _FILL: Final = re.compile(rb"\xff*+")
 _END: Final = re.compile(b"\xff\xd9")
+_GLANCE: Final = 8  # bytes that nearly always are enough; else so many are looked at together:
 _WINDOW: Final = 64 << 10
 
 #: Extended XMP, the largest that cameras write, fills some hundreds.
@@ -33,7 +41,7 @@ def sniff(data: memoryview) -> ImageInfo:
     return _read(data, stop_at_frame=True)
 
 
-def walk(data: memoryview) -> ImageInfo:
+def walk(data: Octets) -> ImageInfo:
     """Whole means an end of image after the first scan.
 
     What comes after it is allowed: phones append a film or a gain map.
@@ -41,7 +49,7 @@ def walk(data: memoryview) -> ImageInfo:
     return _read(data, stop_at_frame=False)
 
 
-def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
+def _read(data: Octets, *, stop_at_frame: bool) -> ImageInfo:
     size: tuple[int, int] | None = None
     orientation: int | None = None
     blocks = 0
@@ -51,14 +59,14 @@ def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
                 raise NotAnImage
             if start + 5 > len(data):
                 raise NeedMore(end)
-            height, width = struct.unpack_from(">HH", data, start + 1)
+            height, width = struct.unpack(">HH", data[start + 1 : start + 5])
             check_size(width, height)
             size = width, height
             blocks = -(-width // 8) * -(-height // 8) if marker in _BLOCKS else 0
             if stop_at_frame:
                 break
         elif marker == _APP1 and orientation is None and bytes(data[start : start + 6]) == _EXIF:
-            orientation = _orientation(data[start + 6 : end])
+            orientation = _orientation(data, start + 6, end)
         elif marker == _SCAN:
             if size is None:
                 raise NotAnImage
@@ -71,23 +79,19 @@ def _read(data: memoryview, *, stop_at_frame: bool) -> ImageInfo:
     return ImageInfo("jpeg", *size, frames=1, animated=False, orientation=orientation or 1)
 
 
-def _ends(data: memoryview, begin: int) -> bool:
+def _ends(data: Octets, begin: int) -> bool:
     """Whether there is an end of image; it is most likely at the very end."""
+    if _END.search(data[max(begin, len(data) - _GLANCE) :]):
+        return True
     windows = range(len(data), begin, -_WINDOW)
-    return any(_END.search(data, max(begin, stop - _WINDOW - 1), stop) for stop in windows)
+    return any(_END.search(data[max(begin, stop - _WINDOW - 1) : stop]) for stop in windows)
 
 
-def _segments(data: memoryview) -> Iterator[tuple[int, int, int]]:
+def _segments(data: Octets) -> Iterator[tuple[int, int, int]]:
     """Each segment's marker, and where its content begins and ends, perhaps beyond."""
     position = 2
     for _ in range(_MOST_SEGMENTS):
-        match = _MARKER.match(data, position)
-        if match is None:
-            fill = _FILL.match(data, position)
-            if fill is None or fill.end() >= len(data):
-                raise NeedMore(max(position, len(data)) + 4)
-            raise NotAnImage
-        marker, position = match[1][0], match.end()
+        marker, position = _marker(data, position)
         if marker in _ALONE:
             continue
         if marker in (_SOI, _EOI):
@@ -102,19 +106,33 @@ def _segments(data: memoryview) -> Iterator[tuple[int, int, int]]:
     raise NotAnImage
 
 
-def _orientation(tiff: memoryview) -> int:
+def _marker(data: Octets, position: int) -> tuple[int, int]:
+    """The marker that is next, and where it ends. Any number of fill bytes may be before it."""
+    begin, size = position, _GLANCE
+    while (match := _MARKER.match(window := data[begin : begin + size])) is None:
+        if _FILL.fullmatch(window) is None:
+            raise NotAnImage
+        if len(window) < size:
+            raise NeedMore(max(position, len(data)) + 4)
+        begin += size - 1  # the last fill byte is the marker's own first
+        size = _WINDOW
+    return match[1][0], begin + match.end()
+
+
+def _orientation(data: Octets, start: int, end: int) -> int:
     """EXIF's orientation, or 1 where it is missing or makes no sense."""
-    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
+    order = {b"II": "<", b"MM": ">"}.get(bytes(data[start : start + 2]))
     if order is None:
         return 1
-    entry = struct.Struct(order + "HHIH")
+    entry = struct.Struct(order + "HHIH2x")
     try:
-        (position,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, position)
-        for number in range(count):
-            tag, _, _, value = entry.unpack_from(tiff, position + 2 + 12 * number)
-            if tag == _ORIENTATION:
-                return int(value) if 1 <= value <= 8 else 1
-    except struct.error:  # the directory leads out of the segment
-        pass
+        (offset,) = struct.unpack(order + "I", data[start + 4 : min(start + 8, end)])
+        begin = start + offset + 2
+        (count,) = struct.unpack(order + "H", data[begin - 2 : min(begin, end)])
+    except struct.error:  # the directory is not in the segment
+        return 1
+    entries = data[begin : min(begin + count * entry.size, end)]
+    for tag, _, _, value in entry.iter_unpack(entries[: len(entries) // entry.size * entry.size]):
+        if tag == _ORIENTATION:
+            return int(value) if 1 <= value <= 8 else 1
     return 1

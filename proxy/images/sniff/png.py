@@ -10,6 +10,7 @@ from proxy.images.sniff.base import (
     ImageInfo,
     NeedMore,
     NotAnImage,
+    Octets,
     check_held,
     check_size,
     steps,
@@ -47,7 +48,7 @@ def sniff(data: memoryview) -> ImageInfo:
     return ImageInfo("png", width, height, frames=None, animated=declared > 1)
 
 
-def walk(data: memoryview) -> ImageInfo:
+def walk(data: Octets) -> ImageInfo:
     """Raises NotAnImage also for data after IEND, and for an image without IDAT."""
     width, height = _size(data)
     declared, counted, packed, apart = 0, 0, 0, False
@@ -72,12 +73,12 @@ def walk(data: memoryview) -> ImageInfo:
     raise NeedMore(len(data) + _CHUNK.size + _CRC)
 
 
-def _check_pixels(data: memoryview, width: int, height: int, packed: int) -> None:
+def _check_pixels(data: Octets, width: int, height: int, packed: int) -> None:
     """Raises SniffError where so many bytes of IDAT are too few for the pixels, or far too many.
 
     What they inflate to is not looked at; a decoder stops at the last row.
     """
-    depth, colour = data[24], data[25]
+    depth, colour = data[24:26]
     samples, depths = _COLOURS.get(colour, (0, ()))
     if not packed or depth not in depths:
         raise NotAnImage
@@ -100,27 +101,27 @@ def _frames(animated: int, *, apart: bool) -> int:
     return animated + apart if animated else 1
 
 
-def _size(data: memoryview) -> tuple[int, int]:
+def _size(data: Octets) -> tuple[int, int]:
     if len(data) < _HEADER_END:
         raise NeedMore(_HEADER_END)
-    length, kind, width, height = struct.unpack_from(">I4sII", data, _SIGNATURE)
+    length, kind, width, height = struct.unpack(">I4sII", data[_SIGNATURE : _SIGNATURE + 16])
     if (length, kind) != (13, b"IHDR"):
         raise NotAnImage
     check_size(width, height)
     return width, height
 
 
-def _declared(data: memoryview, start: int) -> int:
+def _declared(data: Octets, start: int) -> int:
     return int.from_bytes(data[start : start + 4], "big")
 
 
-def _chunks(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(data: Octets) -> Iterator[tuple[bytes, int, int]]:
     """Each chunk's type, the offset of its data, and their length, which may lie beyond."""
     position = _SIGNATURE
     for _ in range(steps(data, _USUAL)):
         if position + _CHUNK.size > len(data):
             return
-        length, kind = _CHUNK.unpack_from(data, position)
+        length, kind = _CHUNK.unpack(data[position : position + _CHUNK.size])
         yield kind, position + _CHUNK.size, length
         position += _CHUNK.size + length + _CRC
     raise NotAnImage

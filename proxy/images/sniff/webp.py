@@ -10,6 +10,7 @@ from proxy.images.sniff.base import (
     ImageInfo,
     NeedMore,
     NotAnImage,
+    Octets,
     check_held,
     check_size,
     steps,
@@ -24,7 +25,7 @@ _USUAL: Final = 1024
 _ENOUGH: Final = {b"VP8X": 10, b"VP8 ": 10, b"VP8L": 5, b"ANMF": 12}
 
 
-def sniff(data: memoryview) -> ImageInfo:
+def sniff(data: Octets) -> ImageInfo:
     """An animation's frames are not counted."""
     if len(data) < _FIRST:
         raise NeedMore(_FIRST)
@@ -33,11 +34,11 @@ def sniff(data: memoryview) -> ImageInfo:
         raise NeedMore(needed)
     width, height = _canvas(data) if kind == b"VP8X" else _bitstream(kind, data, _FIRST)
     check_size(width, height)
-    animated = kind == b"VP8X" and bool(data[_FIRST] & _ANIMATION)
+    animated = kind == b"VP8X" and bool(_uint24(data, _FIRST) & _ANIMATION)
     return ImageInfo("webp", width, height, None if animated else 1, animated)
 
 
-def walk(data: memoryview) -> ImageInfo:
+def walk(data: Octets) -> ImageInfo:
     """Count frames; the size is the largest of canvas and frames.
 
     Raises NeedMore or NotAnImage also where RIFF's size is not the data's.
@@ -72,28 +73,28 @@ def walk(data: memoryview) -> ImageInfo:
     return ImageInfo("webp", width, height, count, animated=count > 1)
 
 
-def _canvas(data: memoryview) -> tuple[int, int]:
+def _canvas(data: Octets) -> tuple[int, int]:
     return _uint24(data, _FIRST + 4) + 1, _uint24(data, _FIRST + 7) + 1
 
 
-def _bitstream(kind: bytes, data: memoryview, start: int) -> tuple[int, int]:
+def _bitstream(kind: bytes, data: Octets, start: int) -> tuple[int, int]:
     """A frame's size from its own header; enough of it is at hand."""
     if kind == b"VP8 ":  # RFC 6386, 9.1: a key frame, its start code, two 14-bit sizes
-        if data[start] & 1 or bytes(data[start + 3 : start + 6]) != b"\x9d\x01\x2a":
+        if _uint24(data, start) & 1 or bytes(data[start + 3 : start + 6]) != b"\x9d\x01\x2a":
             raise NotAnImage
-        width, height = struct.unpack_from("<HH", data, start + 6)
+        width, height = struct.unpack("<HH", data[start + 6 : start + 10])
         return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8L" and data[start] == 0x2F:
+    if kind == b"VP8L" and data[start : start + 1] == b"\x2f":
         bits = int.from_bytes(data[start + 1 : start + 5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     raise NotAnImage
 
 
-def _uint24(data: memoryview, position: int) -> int:
+def _uint24(data: Octets, position: int) -> int:
     return int.from_bytes(data[position : position + 3], "little")
 
 
-def _chunks(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(data: Octets) -> Iterator[tuple[bytes, int, int]]:
     """Each chunk's name, where its payload begins, and its length; payloads are padded."""
     position = _RIFF_HEADER
     for _ in range(steps(data, _USUAL)):
@@ -101,7 +102,7 @@ def _chunks(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
             return
         if position + _CHUNK.size > len(data):
             raise NeedMore(position + _CHUNK.size)
-        kind, length = _CHUNK.unpack_from(data, position)
+        kind, length = _CHUNK.unpack(data[position : position + _CHUNK.size])
         yield kind, position + _CHUNK.size, length
         position += _CHUNK.size + length + (length & 1)
     raise NotAnImage

@@ -1,4 +1,5 @@
--- common.lua: what every script of the ledger shares; the loader puts it before each.
+-- common.lua: what every script of the ledger shares; the loader puts it before each, and
+--   calendar.lua before it.
 --
 -- KEYS, the same six for every script, all of one team and so of one slot:
 --   1 records       hash  'team' -> record, 'key:<id>' -> record (JSON, never read here)
@@ -26,12 +27,12 @@
 local RECORDS, COUNTERS, RESERVATIONS, LEASES, EXPIRED, ROWS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
-local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
 local KEEP_EXPIRED = 7 * DAY
 local KEEP_VOID = 10 * MINUTE
 local SILENCE = 15000
 local SPARE = 15000
 local SWEEP_AT_ONCE = 20
+local MOST_WORDS = 1000
 local WINDOWS = {hour = 1, day = 2, month = 3, total = 4}
 local WIDTH, CLOCK, SPARED, SEQUENCE = 11, 46, 47, 48
 local NOTHING = {0, 0, 0, 0, 0}
@@ -46,39 +47,29 @@ local PARTS = {
 
 -- Integers as text: exact below 2^53, and never '-0'.
 local function int(number)
-  if number == 0 then return '0' end
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
--- Civil date of a day number (days since 1970-01-01), proleptic Gregorian.
-local function date(day)
-  local z = day + 719468
-  local era = math.floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
-    - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local mp = math.floor((5 * doy + 2) / 153)
-  local month = mp < 10 and mp + 3 or mp - 9
-  return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - math.floor((153 * mp + 2) / 5) + 1
+-- Counters, each read once a script, and written by `save`: as they are stored, and tallies.
+local stored, filled, cache = {}, {}, {}
+
+-- Reads in one go what a request of this key will need; the rest is read as it is.
+local function read_tallies(key_id, model)
+  local key = 'key:' .. key_id .. '|'
+  local fields = {'team|*', 'team|' .. model, key .. '*', key .. model}
+  local values = redis.call('HMGET', COUNTERS, unpack(fields))
+  for i = 1, 4 do stored[fields[i]] = values[i] end
 end
 
-local function day_of(time)
-  return string.format('%04d-%02d-%02d', date(math.floor(time / DAY)))
+local function counter(field)
+  if stored[field] == nil then stored[field] = redis.call('HGET', COUNTERS, field) end
+  return stored[field]
 end
-
-local function stamps_of(time)
-  local year, month = date(math.floor(time / DAY))
-  return {math.floor(time / HOUR), math.floor(time / DAY), year * 12 + month, 0}
-end
-
--- Tallies, each read once a script and written back by `save`.
-local cache = {}
 
 local function tally(scope, model)
   local field = scope .. '|' .. model
   if not cache[field] then
-    local packed = redis.call('HGET', COUNTERS, field)
+    local packed = counter(field)
     local new = packed and cmsgpack.unpack(packed) or {}
     for i = #new + 1, SEQUENCE do new[i] = 0 end
     cache[field] = new
@@ -115,14 +106,20 @@ local function turned(of, stamps)
   return of
 end
 
--- Writes the tallies; returns the number of this writing.
+-- Writes the counters; returns the number of this writing.
 local function save(now)
-  local team = tally('team', '*')
+  local team, words = tally('team', '*'), {}
   team[CLOCK] = now
   team[SEQUENCE] = team[SEQUENCE] + 1
-  for field, value in pairs(cache) do
-    redis.call('HSET', COUNTERS, field, cmsgpack.pack(value))
+  for field, value in pairs(cache) do filled[field] = cmsgpack.pack(value) end
+  for field, value in pairs(filled) do
+    words[#words + 1], words[#words + 2] = field, value
+    if #words == MOST_WORDS then
+      redis.call('HSET', COUNTERS, unpack(words))
+      words = {}
+    end
   end
+  if #words > 0 then redis.call('HSET', COUNTERS, unpack(words)) end
   return team[SEQUENCE]
 end
 
@@ -135,13 +132,18 @@ end
 
 -- Adds to what is posted and reserved, in the windows of the admission that still run.
 local function add(reservation, posted, reserved)
+  local at, more = {}, {}
+  for i = 1, 5 do
+    if posted[i] ~= 0 then at[#at + 1], more[#more + 1] = i, posted[i] end
+    if reserved[i] ~= 0 then at[#at + 1], more[#more + 1] = 5 + i, reserved[i] end
+  end
   each_tally(reservation, function(of)
     for window = 1, 4 do
       local base = 2 + (window - 1) * WIDTH
       if of[base] == reservation.s[window] then
-        for i = 1, 5 do
-          of[base + i] = of[base + i] + posted[i]
-          of[base + 5 + i] = of[base + 5 + i] + reserved[i]
+        for n = 1, #at do
+          local i = base + at[n]
+          of[i] = of[i] + more[n]
         end
       end
     end
@@ -157,7 +159,7 @@ end
 -- How full a bucket is, and its amount. One whose limit was changed is no more than full; one
 -- of a clock that was far ahead is empty.
 local function level(field, amount, now)
-  local value = redis.call('HGET', COUNTERS, field)
+  local value = counter(field)
   if not value then return 0, amount end
   local since, old, last = string.match(value, '^(%S+) (%S+) (%S+)$')
   since, old, last = tonumber(since), tonumber(old), tonumber(last)
@@ -171,8 +173,8 @@ local function fill(field, amount, now, more, most)
   local old, rate = level(field, amount, now)
   if not rate then return end
   local new = math.min(math.max(0, old + more), most or math.huge)
-  redis.call('HSET', COUNTERS, field,
-    int(now) .. ' ' .. string.format('%.17g', new) .. ' ' .. int(rate))
+  stored[field] = string.format('%d %.17g %d', now, new, rate)
+  filled[field] = stored[field]
 end
 
 -- From what a reservation has put into its buckets to what it comes to.
@@ -200,8 +202,7 @@ local function add_row(reservation, provider, amounts, cached, image)
     i = i + 1
     sums[i] = sums[i] + tonumber(number)
   end
-  for n = 1, #sums do sums[n] = int(sums[n]) end
-  local row = table.concat(sums, ' ')
+  local row = string.format('%d %d %d %d %d %d %d', unpack(sums))
   if string.find(row, '[1-9]') then
     redis.call('HSET', ROWS, field, row)
   else

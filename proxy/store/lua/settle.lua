@@ -6,11 +6,13 @@
 -- Returns {'settled', writing}; 'late' where the lease had run out and the difference was
 --        charged; {'absent'} where it was settled before, or never made: nothing is charged.
 
-local now = clock(ARGV[1])
 local id, provider = ARGV[2], ARGV[3]
 local amounts, cached, image = amounts_at(4), tonumber(ARGV[9]), tonumber(ARGV[10])
 local reservation = get(id)
 if reservation and reservation.v then return {'absent'} end
+
+if reservation then read_tallies(reservation.k, reservation.m) end
+local now = clock(ARGV[1])
 
 if reservation and reservation.x then
   -- What the sweep charged stands under the provider that was reserved: move it here.

@@ -1,0 +1,68 @@
+"""The log's lines: what a reader of them relies on."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from proxy import logs
+from proxy.logs import Log
+
+
+@pytest.fixture
+def configured() -> Iterator[io.StringIO]:
+    """The log and the libraries' lines, into one stream; afterwards as it was."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, logs.get().out
+    out = io.StringIO()
+    logs.configure(out)
+    yield out
+    root.handlers[:], root.level, logs.get().out = before
+
+
+def test_a_lines_order() -> None:
+    """The fields come in the order in which they were given, then the event, level and time."""
+    out = io.StringIO()
+    Log(out).warning("journal", team="vision", replayed=3)
+    line = json.loads(out.getvalue())
+    assert list(line) == ["team", "replayed", "event", "level", "timestamp"]
+    assert list(line.values())[:4] == ["vision", 3, "journal", "warning"]
+
+
+def test_the_time_is_in_utc() -> None:
+    """A line's time is ISO 8601 in UTC, written with a Z."""
+    out = io.StringIO()
+    Log(out).info("serving")
+    time = json.loads(out.getvalue())["timestamp"]
+    assert time.endswith("Z")
+    assert datetime.fromisoformat(time).utcoffset() == timedelta(0)
+
+
+def test_a_value_that_is_no_json() -> None:
+    """A value that JSON does not have is written as its text."""
+    out = io.StringIO()
+    Log(out).error("odd", where=ValueError("a text"))
+    assert json.loads(out.getvalue())["where"] == "a text"
+
+
+def test_one_place(configured: io.StringIO) -> None:
+    """Our lines and a library's go to the stream that was configured, each a line of its own."""
+    logs.get().info("serving")
+    logging.getLogger("some.library").warning("a %s", "word")
+    events = [json.loads(line)["event"] for line in configured.getvalue().splitlines()]
+    assert events == ["serving", "library"]
+
+
+def test_a_librarys_exception(configured: io.StringIO) -> None:
+    """Of an exception that a library logs only the type is told: its text may quote data."""
+    try:
+        raise ValueError("a secret")
+    except ValueError:
+        logging.getLogger("some.library").exception("it failed")
+    assert "a secret" not in configured.getvalue()
+    assert json.loads(configured.getvalue())["error"] == "ValueError"
