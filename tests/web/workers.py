@@ -106,8 +106,13 @@ async def serving(
         yield worker
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.communicate()
+            for _ in range(3):  # the third kills the workers
+                process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.communicate(), 10)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 async def make_key(store_url: str) -> str:
