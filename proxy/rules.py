@@ -11,6 +11,7 @@ from proxy import config as cfg
 from proxy.access import Plan
 from proxy.domain.chat import ImagePart
 from proxy.domain.estimate import ImageCost, OutputCap
+from proxy.domain.parameters import PART_DETAILS
 from proxy.domain.routing import Model, Target
 from proxy.domain.tokenizer import Tokenizer, dearest, tokenizer_for
 from proxy.domain.usage import FREE, Price
@@ -78,13 +79,17 @@ def _dearest_tokenizer(models: set[str]) -> Tokenizer:
 
 def _dearest_image(models: set[str]) -> ImageCost:
     """The most tokens that an image costs at any of the models."""
-    formulas = [formula_for(model) for model in models]
+    formulas = {formula_for(model) for model in models}
+    unsized = {
+        detail: max(largest(formula, detail) for formula in formulas)
+        for detail in (None, *PART_DETAILS)
+    }
 
     def cost(part: ImagePart) -> int:
-        if part.sized:
-            sides = part.width, part.height
-            return max(image_tokens(formula, *sides, part.detail) for formula in formulas)
-        return max(largest(formula, part.detail) for formula in formulas)
+        if not part.sized:
+            return unsized[part.detail]
+        sides = part.width, part.height
+        return max([image_tokens(formula, *sides, part.detail) for formula in formulas])
 
     return cost
 

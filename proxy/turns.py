@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,14 +21,26 @@ _HOLD: Final = 0.001
 _LOOPS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
 
 
-@asynccontextmanager
-async def turn() -> AsyncIterator[None]:
+class turn:
     """Of all that do this on a loop one does it at a time, in turn, and between two of them the
     loop serves all else.
     """
-    async with _LOOPS.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-        yield
-        await asyncio.sleep(0)
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._lock = _LOOPS.get(loop) or _LOOPS.setdefault(loop, asyncio.Lock())
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, failed: type[BaseException] | None, *of: object) -> None:
+        try:
+            if not failed:
+                await asyncio.sleep(0)
+        finally:
+            self._lock.release()
 
 
 async def in_turns(steps: Steps[T]) -> T:

@@ -6,10 +6,11 @@ import asyncio
 import base64
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from proxy.app import open_fetcher
 from proxy.cli.faults import Failure, WrongUsage

@@ -7,35 +7,29 @@ at where it lies, and never copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-import msgspec
+from msgspec import Raw, Struct
 
 from proxy.domain import parameters as rule
+from proxy.domain.cuts import LONG, MOST_HEAD, cut_data, is_cut
 from proxy.domain.errors import BadRequest
-from proxy.domain.jsonbody import MOST_HEAD, DataUri, object_steps
+from proxy.domain.jsonbody import object_steps
+from proxy.domain.messages import check_list, check_message, check_part
 from proxy.domain.steps import Steps
-from proxy.domain.vocabulary import CACHE_KEYS, IMAGE_KEYS, PARTS, THOUGHTS
-
-#: Messages, parts and calls together: no honest request comes near, and each costs a check.
-MOST_PARTS: Final = 10_000
 
 #: Messages or parts that are checked in one step.
 _AT_ONCE: Final = 64
 
-#: Where images are.
-_URLS: Final = ("messages", ..., "content", ..., "image_url", "url")
 
-
-@dataclass(frozen=True, slots=True)
-class ImagePart:
+class ImagePart(Struct, frozen=True):
     """One image of a request.
 
-    `url` is its link, or all of a data: URI up to the comma; `data` is then what follows it.
-    Sides in pixels, `format` and `size` in bytes are known where the whole image is at hand,
-    and 0 or "" otherwise.
+    `url` is its link, or all of a data: URI up to the comma; `data` is then what follows it, and
+    `cut` whether it was cut out of the request's `fields`. Sides in pixels, `format` and `size`
+    in bytes are known where the whole image is at hand, and 0 or "" otherwise.
     """
 
     message: int
@@ -46,7 +40,11 @@ class ImagePart:
     height: int = 0
     format: str = ""
     size: int = 0
-    data: bytes | memoryview | None = field(default=None, repr=False)
+    data: bytes | memoryview | None = None
+    cut: bool = False
+
+    def __repr__(self) -> str:
+        return f"<image at {self.path}>"
 
     @property
     def path(self) -> str:
@@ -57,20 +55,20 @@ class ImagePart:
         return self.width > 0
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """A valid request.
 
-    `fields` are the client's bytes by name, `messages` the same messages decoded but for the
-    `data` of images, `images` as they are to be sent. `size` in bytes is that of all but this
-    data. `cap` are the output tokens asked for (None: not said) and, once capped, the bound that
-    the upstream is held to; `n` choices multiply it. `thinks`: it has the model think first.
+    `fields` are the client's bytes by name, with a HOLE where data were cut out, `messages` the
+    same messages decoded but for the `data` of images, `images` as they are to be sent. `size` in
+    bytes is that of all but this data. `cap` are the output tokens asked for (None: not said)
+    and, once capped, the bound that the upstream is held to; `n` choices multiply it. `thinks`: it
+    has the model think first.
     """
 
     model: str
-    fields: Mapping[str, msgspec.Raw] = field(repr=False)
-    messages: list[dict[str, Any]] = field(repr=False)
-    images: tuple[ImagePart, ...] = field(repr=False)
+    fields: Mapping[str, Raw]
+    messages: list[dict[str, Any]]
+    images: tuple[ImagePart, ...]
     size: int
     stream: bool
     include_usage: bool
@@ -78,13 +76,29 @@ class ChatRequest:
     n: int
     thinks: bool
 
+    def __repr__(self) -> str:
+        return f"<request to {self.model} of {self.size} bytes and {len(self.images)} images>"
+
 
 def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> Steps[ChatRequest]:
     """Read and validate a request body.
 
     `allowed` are the plan's `allow_parameters`. Raises BadRequest naming the field.
     """
-    raw, fields = yield from object_steps(body, _URLS)
+    short, cuts = (yield from cut_data(body)) if len(body) > LONG else (body, [])
+    if cuts:
+        # What is wrong is told by its place in the body as it came.
+        with suppress(BadRequest):
+            request = yield from _chat(short, len(body), cuts, allowed)
+            if sum([image.cut for image in request.images]) == len(cuts):
+                return request
+    return (yield from _chat(body, len(body), (), allowed))
+
+
+def _chat(
+    body: bytes, size: int, cuts: Sequence[memoryview], allowed: frozenset[str]
+) -> Steps[ChatRequest]:
+    raw, fields = yield from object_steps(body)
     rule.check_spelling(fields, allowed=allowed)
     model = _model(fields)
     rule.refuse_parameters(fields, allowed)
@@ -92,14 +106,16 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> Steps[Chat
     stream = rule.boolean(fields, "stream")
     include_usage = _include_usage(fields, stream)
     detail = rule.choice(fields.get("detail"), "detail", rule.DETAILS)
-    messages = yield from _messages(fields, allowed)
-    images = yield from _images(messages, detail, allowed)
+    messages = yield from _messages(fields, len(body), allowed)
+    images = yield from _images(messages, detail, cuts, allowed)
+    for image in images:
+        size -= len(image.data or b"")
     return ChatRequest(
         model=model,
         fields=raw,
         messages=messages,
         images=images,
-        size=len(body) - sum(len(image.data or b"") for image in images),
+        size=size,
         stream=stream,
         include_usage=include_usage,
         cap=_cap(fields),
@@ -110,8 +126,6 @@ def parse_chat(body: bytes, allowed: frozenset[str] = frozenset()) -> Steps[Chat
 
 def split_data(url: str) -> tuple[str, memoryview | None]:
     """A data: URI up to its comma, and what follows; any other URL as it is."""
-    if isinstance(url, DataUri):
-        return str(url), url.data
     comma = url.find(",", 0, MOST_HEAD)
     if comma < 0 or url[:5].lower() != "data:":
         return url, None
@@ -150,70 +164,30 @@ def _include_usage(fields: Mapping[str, Any], stream: bool) -> bool:
 
 def _cap(fields: Mapping[str, Any]) -> int | None:
     """Clients send either name, and some send both: the smaller one binds."""
-    names = ("max_tokens", "max_completion_tokens")
-    caps = [cap for name in names if (cap := rule.positive(fields, name)) is not None]
-    return min(caps, default=None)
+    cap = rule.positive(fields, "max_tokens")
+    other = rule.positive(fields, "max_completion_tokens")
+    return min(cap, other) if cap and other else cap or other
 
 
-def _messages(fields: Mapping[str, Any], allowed: frozenset[str]) -> Steps[list[dict[str, Any]]]:
-    messages = fields.get("messages")
-    if messages is None:
-        raise rule.missing("messages")
-    if not isinstance(messages, list):
-        raise rule.wrong_type("messages", "a list of messages", messages)
-    if not messages:
-        raise rule.invalid("messages", "must hold at least one message")
-    if sum(map(_size, messages)) > MOST_PARTS:
-        raise rule.invalid("messages", f"must hold at most {MOST_PARTS} messages and parts")
-    for index, message in enumerate(messages):
-        if index % _AT_ONCE == _AT_ONCE - 1:
+def _messages(
+    fields: Mapping[str, Any], size: int, allowed: frozenset[str]
+) -> Steps[list[dict[str, Any]]]:
+    messages = check_list(fields.get("messages"), size)
+    for number, message in enumerate(messages):
+        if number % _AT_ONCE == _AT_ONCE - 1:
             yield
-        _check_message(message, f"messages[{index}]", allowed)
+        check_message(message, number, allowed)
     return messages
 
 
-def _size(message: Any) -> int:
-    """How many of what costs a check a message is: itself, its parts, what is in its thoughts,
-    its calls.
-    """
-    if not isinstance(message, dict):
-        return 1
-    lists = [
-        inner for name in ("content", "tool_calls") if isinstance(inner := message.get(name), list)
-    ]
-    thoughts = (part.get("thinking") for inner in lists for part in inner if isinstance(part, dict))
-    return 1 + sum(map(len, lists)) + sum(len(t) for t in thoughts if isinstance(t, list))
-
-
-def _check_message(message: Any, path: str, allowed: frozenset[str]) -> None:
-    if not isinstance(message, dict):
-        raise rule.wrong_type(path, "an object with a role and content", message)
-    rule.check_spelling(message, f"{path}.", allowed)
-    rule.check_cache(message, path, allowed)
-    calls = message.get("tool_calls")
-    for index, call in enumerate(calls if isinstance(calls, list) else ()):
-        if isinstance(call, dict):
-            rule.check_cache(call, f"{path}.tool_calls[{index}]", allowed)
-    role = rule.choice(message.get("role"), f"{path}.role", rule.ROLES)
-    if role is None:
-        raise rule.missing(f"{path}.role")
-    stray = rule.stray_carrier(message, "content", allowed)
-    if stray is not None:
-        raise rule.invalid(f"{path}.{stray}", "is not allowed with this key")
-    content = message.get("content")
-    if content is None:
-        if role not in ("assistant", "function"):
-            raise rule.missing(f"{path}.content", "a string or a list of typed parts")
-    elif not isinstance(content, str | list):
-        raise rule.wrong_type(f"{path}.content", "a string or a list of typed parts", content)
-    elif content == []:
-        raise rule.invalid(f"{path}.content", "must hold at least one part")
-
-
 def _images(
-    messages: list[dict[str, Any]], detail: str | None, allowed: frozenset[str]
+    messages: list[dict[str, Any]],
+    detail: str | None,
+    cuts: Sequence[memoryview],
+    allowed: frozenset[str],
 ) -> Steps[tuple[ImagePart, ...]]:
     images: list[ImagePart] = []
+    left = iter(cuts)
     seen = 0
     for number, message in enumerate(messages):
         content = message.get("content")
@@ -223,59 +197,11 @@ def _images(
             seen += 1
             if seen % _AT_ONCE == 0:
                 yield
-            path = f"messages[{number}].content[{index}]"
-            kind = _part_type(part, path, allowed)
-            if kind == "image_url":
-                url, own = _image_url(part, f"{path}.image_url", allowed)
-                url, data = split_data(url)
-                part["image_url"]["url"] = url
-                images.append(ImagePart(number, index, url, own or detail, data=data))
+            check_part(part, number, index, allowed)
+            if part["type"] == "image_url":
+                image = part["image_url"]
+                url, own = image["url"], image.get("detail") or detail
+                cut = is_cut(url) if cuts else False
+                image["url"], data = (url[:-1], next(left)) if cut else split_data(url)
+                images.append(ImagePart(number, index, image["url"], own, data=data, cut=cut))
     return tuple(images)
-
-
-def _part_type(part: Any, path: str, allowed: frozenset[str]) -> str:
-    if not isinstance(part, dict):
-        raise rule.wrong_type(path, "an object with a type", part)
-    kind = part.get("type")
-    if kind is None:
-        raise rule.missing(f"{path}.type")
-    if not isinstance(kind, str):
-        raise rule.wrong_type(f"{path}.type", "a string", kind)
-    if kind not in PARTS and kind not in allowed:
-        raise BadRequest(
-            f"Content parts of the type '{kind[:64]}' are not allowed with this key; send 'text' "
-            "or 'image_url' parts, or ask the platform team to add it to allow_parameters.",
-            param=f"{path}.type",
-            code="invalid_value",
-        )
-    rule.check_keys(part, PARTS.get(kind, ("type", kind, *CACHE_KEYS)), path, allowed)
-    if kind == "thinking" and isinstance(part.get(kind), list):
-        _check_thoughts(part[kind], f"{path}.{kind}", allowed)
-    elif kind in ("text", "refusal", "thinking") and not isinstance(part.get(kind), str):
-        if part.get(kind) is None:
-            raise rule.missing(f"{path}.{kind}")
-        raise rule.wrong_type(f"{path}.{kind}", "a string", part[kind])
-    return kind
-
-
-def _check_thoughts(thoughts: list[Any], path: str, allowed: frozenset[str]) -> None:
-    for index, thought in enumerate(thoughts):
-        if _part_type(thought, f"{path}[{index}]", allowed) not in THOUGHTS:
-            raise rule.invalid(f"{path}[{index}].type", f"must be one of {', '.join(THOUGHTS)}")
-
-
-def _image_url(
-    part: Mapping[str, Any], path: str, allowed: frozenset[str]
-) -> tuple[str, str | None]:
-    image = part.get("image_url")
-    if image is None:
-        raise rule.missing(path, "an object with a url")
-    if not isinstance(image, dict):
-        raise rule.wrong_type(path, 'an object as in {"url": "https://..."}', image)
-    rule.check_keys(image, IMAGE_KEYS, path, allowed)
-    url = image.get("url")
-    if url is None:
-        raise rule.missing(f"{path}.url")
-    if not isinstance(url, str):
-        raise rule.wrong_type(f"{path}.url", "a string", url)
-    return url, rule.choice(image.get("detail"), f"{path}.detail", rule.PART_DETAILS)

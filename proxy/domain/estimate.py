@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.domain.chat import ChatRequest, ImagePart
 from proxy.domain.errors import BadRequest
@@ -36,6 +37,7 @@ _UNREAD: Final = frozenset(
     )
 )
 _PER_DEFINITION: Final = 16
+_NESTED: Final = (dict, list)
 
 #: The most tokens that an image can cost, by its size (0 where unknown) and detail.
 ImageCost = Callable[[ImagePart], int]
@@ -76,43 +78,46 @@ def _over(request: ChatRequest, cap: int) -> BadRequest:
 
 def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     """The prompt without its images, never below what a provider bills."""
-    read = list(_read(request.messages))
-    texts = [value for value in read if isinstance(value, str)]
-    definitions = [
-        *(msgspec.json.encode(value) for value in read if isinstance(value, dict | list)),
-        *(bytes(raw) for name, raw in request.fields.items() if name not in _UNREAD),
-    ]
-    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
-    framing += sum(_PER_DEFINITION * (1 + text.count(b"{")) for text in definitions)
-    return tokenizer.bound([*texts, *(text.decode() for text in definitions)]) + framing
-
-
-def _read(messages: list[dict[str, Any]]) -> Iterator[Any]:
-    """What a model reads of the messages: all that is said beside the media."""
-    for message in messages:
+    said: list[dict[str, Any]] = []
+    for message in request.messages:
         content = message.get("content")
-        for part in content if isinstance(content, list) else ():
-            yield from (value for name, value in part.items() if name not in CARRIERS)
-        yield from (
-            value
-            for name, value in message.items()
-            if name not in CARRIERS and not (name == "content" and isinstance(value, list))
-        )
+        if content.__class__ is list:
+            said += content
+            message = {**message, "content": None}
+        said.append(message)
+    texts: list[str] = []
+    definitions = [bytes(raw) for name, raw in request.fields.items() if name not in _UNREAD]
+    for members in said:
+        for name, value in members.items():
+            if name in CARRIERS:
+                continue
+            if value.__class__ is str:
+                texts.append(value)
+            elif value.__class__ in _NESTED:
+                definitions.append(msgspec.json.encode(value))
+    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
+    for text in definitions:
+        framing += _PER_DEFINITION * (1 + text.count(b"{"))
+        texts.append(text.decode())
+    return tokenizer.bound(texts) + framing
 
 
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:
     """The worst case: prompt, images at their largest, and the capped output times `n`."""
-    image = sum(image_cost(part) for part in request.images)
-    prompt = Amounts(requests=1, input=text + image, output=0, images=len(request.images), usd=0)
-    return with_cap(Estimate(prompt, text, image, price, request.n), request.cap or 0)
+    image = sum(map(image_cost, request.images))
+    amounts = _amounts(text + image, (request.cap or 0) * request.n, len(request.images), price)
+    return Estimate(amounts, text, image, price, request.n)
 
 
 def with_cap(estimate: Estimate, cap: int) -> Estimate:
     """The same request with at most `cap` output tokens for each choice."""
-    prompt, output = estimate.amounts, cap * estimate.choices
-    usd = estimate.price.worst(prompt.input, output)
-    amounts = Amounts(prompt.requests, prompt.input, output, prompt.images, usd)
-    return Estimate(amounts, estimate.text, estimate.image, estimate.price, estimate.choices)
+    was, price, choices = estimate.amounts, estimate.price, estimate.choices
+    amounts = _amounts(was.input, cap * choices, was.images, price)
+    return Estimate(amounts, estimate.text, estimate.image, price, choices)
+
+
+def _amounts(input: int, output: int, images: int, price: Price) -> Amounts:
+    return Amounts(1, input, output, images, price.worst(input, output))
 
 
 def shrink(estimate: Estimate, states: Sequence[State]) -> Estimate | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from types import EllipsisType
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -31,24 +31,13 @@ MOST_NAMES: Final = 1_000
 #: A quote may be a key's or an escaped one: each costs the search for duplicates.
 MOST_QUOTES: Final = 1_500_000
 
-#: What is before a data: URI's comma is shorter by far.
-MOST_HEAD: Final = 256
-
-#: Values of a list, each shorter than a step, that are decoded in one.
-_SHORT_AT_ONCE: Final = 16
-
 #: An even number. Text in quotes has few before a quote.
 _MOST_BACKSLASHES: Final = 64
 
-#: Up to so much work, a body is decoded level by level: each value then costs some 60 bytes.
-_MOST_RAW: Final = 100_000
-
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE = msgspec.json.Decoder()
 _encode = msgspec.json.encode
 _CONTAINERS = (dict, list)
-_LISTS, _OBJECTS, _STRINGS = b'[{"'  # how they begin
 _HALF_PAIR = re.compile(
     rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*+"
     rb"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
@@ -59,84 +48,70 @@ _BLANK = b" \t\r\n"
 _REST_OF_CHARACTER = re.compile(rb"[\x80-\xbf]{0,3}")
 
 
-#: Names, and ... for each item of a list.
-Path = tuple[str | EllipsisType, ...]
-
-
-class DataUri(str):
-    """A long data: URI up to its comma; `data` is what follows, where it lies in the body."""
-
-    __slots__ = ("data",)
-    data: memoryview
-
-
-class Pieces(list[bytes | memoryview]):
-    """JSON in pieces, as what is large in it should not be copied."""
-
-
-def write_object(members: Mapping[str, Any]) -> Pieces:
-    """An object of values, each in Pieces, Raw, or to be encoded."""
-    return _write(b"{}", ((_encode(name) + b":", value) for name, value in members.items()))
-
-
-def write_list(items: Iterable[Any]) -> Pieces:
-    """A list of values, each in Pieces, Raw, or to be encoded."""
-    return _write(b"[]", ((b"", value) for value in items))
-
-
-def _write(brackets: bytes, values: Iterable[tuple[bytes, Any]]) -> Pieces:
-    pieces, before = Pieces(), brackets[:1]
-    for name, value in values:
-        pieces.append(before + name)
-        if isinstance(value, Pieces):
-            pieces += value
-        else:
-            pieces.append(memoryview(value) if isinstance(value, msgspec.Raw) else _encode(value))
-        before = b","
-    pieces.append(brackets[1:] if pieces else brackets)
-    return pieces
-
-
 def read_object(body: bytes) -> tuple[dict[str, msgspec.Raw], dict[str, Json]]:
     """`object_steps`, all at once."""
     return finish(object_steps(body))
 
 
-def object_steps(
-    body: bytes, urls: Path = ()
-) -> Steps[tuple[dict[str, msgspec.Raw], dict[str, Json]]]:
-    """The body's fields, once as the bytes that came and once decoded; where `urls` lead to
-    long data: URIs, these are not copied.
+def object_steps(body: bytes) -> Steps[tuple[dict[str, msgspec.Raw], dict[str, Json]]]:
+    """The body's fields, once as the bytes that came and once decoded.
 
     Raises BadRequest for anything but one JSON object in UTF-8 with distinct keys.
     """
     if not body:
         raise BadRequest("The request has no body; send a JSON object.")
-    key_like, work = yield from _look_through(body)
+    short = len(body) <= STEP  # and so too short to hold too many values
+    if not short:
+        key_like = yield from _look_through(body)
+    elif not body.isascii():
+        _check_utf8(body, 0)
     try:
-        raw = _FIELDS.decode(body)
-    except RecursionError:
-        raise _too_deep() from None
-    except msgspec.ValidationError:
-        raise BadRequest("The request body must be a JSON object.") from None
-    except msgspec.DecodeError as error:
-        raise _not_json(body, error) from None
+        raw, fields = _FIELDS.decode(body), _VALUE.decode(body)
+        # What is encoded to the very tokens that came has no key twice.
+        same = short and _encode(fields) == msgspec.json.format(body, indent=-1)
+    except (RecursionError, msgspec.DecodeError):
+        raise _fault(body) from None
     if len(raw) > MOST_NAMES:
         raise BadRequest(f"The request body holds more than {MOST_NAMES} fields.")
-    fields = {}
-    for name, value in raw.items():
-        path = urls[1:] if work <= _MOST_RAW and urls[:1] == (name,) else ()
-        fields[name] = yield from _decode(name, value, path)
+    if same and body.count(b"[") + body.count(b"{") <= MOST_LEVELS:
+        return raw, fields
+    keys = len(fields)
+    for name, value in fields.items():
+        if value.__class__ in _CONTAINERS:
+            keys += _count_keys(name, value)
+    if same:
+        return raw, fields
     # Every key shows up as a quote and a colon, and so does text that begins with a colon: equal
     # counts prove that no key was dropped, unequal ones call for the slow reader.
-    keys = len(fields) + sum(_count_keys(name, value) for name, value in fields.items())
+    if short:
+        key_like = _count_key_like(body, 0, len(body))
     if key_like != keys:
         _refuse_duplicates(body)
     return raw, fields
 
 
-def _look_through(body: bytes) -> Steps[tuple[int, int]]:
-    """How many keys the body seems to have, and what it costs to decode.
+def _fault(body: bytes) -> BadRequest:
+    """Why a body was not decoded, and in which field."""
+    try:
+        raw = _FIELDS.decode(body)
+    except RecursionError:
+        return _too_deep()
+    except msgspec.ValidationError:
+        return BadRequest("The request body must be a JSON object.")
+    except msgspec.DecodeError as error:
+        return _not_json(body, error)
+    for name, value in raw.items():
+        try:
+            _VALUE.decode(value)
+        except RecursionError:
+            return _too_deep(name)
+        except msgspec.DecodeError as error:
+            return BadRequest(f"Invalid value for '{name[:64]}': {error}.", param=name[:64])
+    return _too_deep()
+
+
+def _look_through(body: bytes) -> Steps[int]:
+    """How many keys a long body seems to have.
 
     Raises BadRequest for what is no text, or holds too much for anybody to decode.
     """
@@ -152,12 +127,16 @@ def _look_through(body: bytes) -> Steps[tuple[int, int]]:
         quotes += part.count(b'"')
         if work > MOST_WORK or quotes > MOST_QUOTES:
             raise BadRequest("The request body holds too many values.")
-        found = _KEY_LIKE.finditer(body, start, end)
-        keys += sum(1 for match in found if not _is_escaped(body, match.start()))
+        keys += _count_key_like(body, start, end)
         if inner := part.strip(_BLANK):
             keys += quoted and inner.startswith(b":")
             quoted = inner.endswith(b'"') and not _is_escaped(body, body.rindex(b'"', start, end))
-    return keys, work
+    return keys
+
+
+def _count_key_like(body: bytes, start: int, end: int) -> int:
+    found = _KEY_LIKE.finditer(body, start, end)
+    return sum(1 for match in found if not _is_escaped(body, match.start()))
 
 
 def _is_escaped(body: bytes, at: int) -> bool:
@@ -196,67 +175,20 @@ def _not_json(body: bytes, error: msgspec.DecodeError) -> BadRequest:
     )
 
 
-def _decode(name: str, value: msgspec.Raw, path: Path) -> Steps[Json]:
-    try:
-        return (yield from _level(value, path)) if path else _VALUE.decode(value)
-    except RecursionError:
-        raise _too_deep(name) from None
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"Invalid value for '{name[:64]}': {error}.", param=name[:64]) from None
-
-
-def _level(raw: msgspec.Raw, path: Path) -> Steps[Json]:
-    """A value of which what is long on the path is decoded level by level."""
-    view = memoryview(raw)
-    if len(view) <= STEP:
-        return _VALUE.decode(raw)
-    yield
-    if not path:
-        return (yield from _string(raw, view))
-    at, inner, first = path[0], path[1:], view[0]
-    if at is ... and first == _LISTS:
-        items: list[Json] = _LIST.decode(raw)
-        for index, item in enumerate(items):
-            if index % _SHORT_AT_ONCE == _SHORT_AT_ONCE - 1:
-                yield
-            items[index] = yield from _level(item, inner)
-        return items
-    if at is ... or first != _OBJECTS:
-        return _VALUE.decode(raw)
-    members: dict[str, Json] = {**_FIELDS.decode(raw)}
-    for name, value in members.items():
-        members[name] = (yield from _level(value, inner)) if name == at else _VALUE.decode(value)
-    return members
-
-
-def _string(raw: msgspec.Raw, view: memoryview) -> Steps[Json]:
-    head = bytes(view[1 : MOST_HEAD + 1])
-    comma = head.find(b",")
-    if comma < 0 or head[:5].lower() != b"data:" or view[0] != _STRINGS:
-        return _VALUE.decode(raw)
-    for start in range(0, len(view), STEP):
-        yield
-        if b"\\" in bytes(view[start : start + STEP]):
-            return _VALUE.decode(raw)
-    uri = DataUri(head[: comma + 1].decode())
-    uri.data = view[comma + 2 : -1]
-    return uri
-
-
 def _too_deep(param: str | None = None) -> BadRequest:
     return BadRequest("The request body is nested too deeply.", param=param)
 
 
 def _count_keys(name: str, value: Json) -> int:
-    """How many keys all the objects in a field's value have; level by level, not to recurse."""
-    count = 0
-    level = [value] if isinstance(value, dict | list) else []
+    """How many keys all the objects in a list or object have; level by level, not to recurse."""
+    count, values = 0, [value]
     for _ in range(MOST_LEVELS):
-        if not level:
+        objects = [v for v in values if v.__class__ is dict]
+        lists = [v for v in values if v.__class__ is list]
+        if not objects and not lists:
             return count
-        count += sum(len(item) for item in level if isinstance(item, dict))
-        inner = (item.values() if isinstance(item, dict) else item for item in level)
-        level = [v for values in inner for v in values if v.__class__ in _CONTAINERS]
+        count += sum(map(len, objects))
+        values = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, objects))]
     raise _too_deep(name)
 
 

@@ -11,6 +11,7 @@ from proxy.domain.vocabulary import (
     CACHE_KEYS,
     CARRIERS,
     CLIENT_TOOLS,
+    FAMILIAR,
     PARTS,
     REFUSED,
     THINKING,
@@ -30,6 +31,8 @@ MOST_TOOLS: Final = 10_000
 
 #: With several refused parameters, the same one is named each time.
 _RANKS: Final = {name: rank for rank, name in enumerate(REFUSED)}
+_REFUSABLE: Final = CARRIERS | REFUSED.keys()
+_THINKING: Final = frozenset(THINKING)
 
 
 def check_spelling(
@@ -38,6 +41,8 @@ def check_spelling(
     """Raise BadRequest for another spelling of a checked name, which could undo the check;
     `path` ends before the name.
     """
+    if FAMILIAR.issuperset(names):
+        return
     _check_size(names, path.rstrip("."))
     for name in names:
         meant = proper(name)
@@ -89,10 +94,11 @@ def stray_carrier(value: Mapping[str, Any], kind: str, allowed: frozenset[str]) 
 
 def refuse_parameters(fields: Mapping[str, Any], allowed: frozenset[str]) -> None:
     """Raise BadRequest for the first parameter that the plan does not allow."""
-    for name in sorted(fields.keys() & REFUSED.keys(), key=_RANKS.__getitem__):
-        _refuse(name, fields[name], "", allowed)
-    if (stray := stray_carrier(fields, "messages", allowed)) is not None:
-        raise invalid(stray, "belongs in a content part of its own type")
+    if not _REFUSABLE.isdisjoint(fields):
+        for name in sorted(fields.keys() & REFUSED.keys(), key=_RANKS.__getitem__):
+            _refuse(name, fields[name], "", allowed)
+        if (stray := stray_carrier(fields, "messages", allowed)) is not None:
+            raise invalid(stray, "belongs in a content part of its own type")
     effort = fields.get("reasoning_effort")
     if effort is not None and (not isinstance(effort, str) or len(effort) > LONGEST_WORD):
         raise wrong_type("reasoning_effort", "a word such as 'low' or 'high'", effort)
@@ -113,7 +119,9 @@ def _refuse(name: str, value: Any, path: str, allowed: frozenset[str]) -> None:
 
 def thinks(fields: Mapping[str, Any]) -> bool:
     """Whether the request has its model think, be it one that is known to or not."""
-    return any(THINKING[name](fields[name]) for name in fields.keys() & THINKING.keys())
+    return not _THINKING.isdisjoint(fields) and any(
+        THINKING[name](fields[name]) for name in fields.keys() & _THINKING
+    )
 
 
 def _check_tools(tools: Any, allowed: frozenset[str]) -> None:

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from proxy.domain.chat import ChatRequest, ImagePart
-from proxy.domain.jsonbody import Pieces, write_list, write_object
+from proxy.domain.cuts import HOLE, Pieces, filled
 from proxy.domain.steps import STEP, Steps
 
 T = TypeVar("T")
 
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.encode
+
+#: What no JSON has: a hole in a body of which nothing was cut, where a HOLE may be somebody's text.
+_NUL: Final = b"\0"
 
 
 def sent_messages(request: ChatRequest) -> Steps[Pieces]:
     """The messages with their images as `images` has them; all else is the client's bytes."""
-    raw = request.fields["messages"]
-    changed = [image for image in request.images if not _says(request.messages, image)]
-    if not changed:
-        return Pieces([memoryview(raw)])
-    messages: list[Any] = yield from _opened(raw, _LIST)
-    for number, group in groupby(changed, key=lambda image: image.message):
-        messages[number] = yield from _with_images(messages[number], group)
-    return write_list(messages)
+    raw: bytes | msgspec.Raw = request.fields["messages"]
+    changed, data, hole = list[ImagePart](), Pieces(), _NUL
+    for image in request.images:
+        says = _says(request.messages, image)
+        if not says:
+            changed.append(image)
+        if image.cut:
+            hole = HOLE
+        if image.data is not None and (image.cut or not says):
+            data.append(image.data)
+    if changed:
+        messages: list[Any] = yield from _opened(request.fields["messages"], _LIST)
+        for number, group in groupby(changed, key=lambda image: image.message):
+            messages[number] = yield from _with_images(messages[number], group, hole)
+        raw = _encode(messages)
+    return filled(bytes(raw), hole, data) if data else [memoryview(raw)]
 
 
 def _says(messages: list[dict[str, Any]], image: ImagePart) -> bool:
@@ -42,17 +54,18 @@ def _opened(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> Steps[T]:
     return decoder.decode(raw)
 
 
-def _with_images(raw: msgspec.Raw, images: Iterable[ImagePart]) -> Steps[Pieces]:
-    message = yield from _opened(raw, _OBJECT)
+def _with_images(
+    raw: msgspec.Raw, images: Iterable[ImagePart], hole: bytes
+) -> Steps[dict[str, Any]]:
+    message: dict[str, Any] = yield from _opened(raw, _OBJECT)
     parts: list[Any] = yield from _opened(message["content"], _LIST)
     for image in images:
-        part = yield from _opened(parts[image.part], _OBJECT)
-        inner: dict[str, Any] = {**(yield from _opened(part["image_url"], _OBJECT))}
+        part: dict[str, Any] = yield from _opened(parts[image.part], _OBJECT)
+        inner: dict[str, Any] = yield from _opened(part["image_url"], _OBJECT)
         inner["url"] = image.url
         if image.data is not None:
-            head = msgspec.json.encode(image.url)
-            inner["url"] = Pieces([head[:-1], image.data, head[-1:]])
+            inner["url"] = msgspec.Raw(_encode(image.url)[:-1] + hole + b'"')
         if image.detail is not None:
             inner["detail"] = image.detail
-        parts[image.part] = write_object({**part, "image_url": write_object(inner)})
-    return write_object({**message, "content": write_list(parts)})
+        parts[image.part] = {**part, "image_url": inner}
+    return {**message, "content": parts}

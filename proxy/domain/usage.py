@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Decimal
 from enum import Enum
 from typing import Any, Final
 
-import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 MILLION: Final = 1_000_000
@@ -77,7 +77,7 @@ def _nano(usd: Decimal | float) -> int:
     return int((Decimal(str(usd)) * 1_000_000_000).to_integral_value(ROUND_CEILING))
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(Struct, frozen=True):
     """Tokens of one request; `cached`, `cache_write` and `image` are parts of `input`."""
 
     input: int
@@ -90,7 +90,7 @@ class Usage(msgspec.Struct, frozen=True):
 MOST: Final = Usage(MOST_TOKENS, MOST_TOKENS)
 
 
-class Amounts(msgspec.Struct, frozen=True):
+class Amounts(Struct, frozen=True):
     """What one request takes from the limits; `usd` is in nano-usd."""
 
     requests: int
@@ -114,7 +114,7 @@ _OF_UNIT: Final[Mapping[str, Callable[[Amounts], int]]] = {
 }
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class Estimate(Struct, frozen=True):
     """The worst case of a request, as it is reserved.
 
     `text` is our own count of the prompt without its images; `image` the most that the
@@ -133,7 +133,7 @@ class Estimate(msgspec.Struct, frozen=True):
         return self.amounts.output // self.choices
 
 
-class Charge(msgspec.Struct, frozen=True):
+class Charge(Struct, frozen=True):
     """What is settled: the amounts, and the parts of the input that the rows show."""
 
     amounts: Amounts
@@ -152,7 +152,7 @@ class Phase(Enum):
     COMPLETE = "complete"  # the provider's own end mark came
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(Struct, frozen=True):
     """What the meter knows. `delivered` is our own count of the output since `usage` was told:
     of all of it, where none was, or one without any output. `exact`: the count is no guess.
     """

@@ -192,6 +192,16 @@ _CHECKED: Final = (
     | frozenset(("role", "content", "type", "text", "refusal", "url"))
 )
 
+#: With these, names that nearly every request is made of, and that are no spelling of another.
+FAMILIAR: Final = _CHECKED | frozenset(
+    (
+        *("top_p", "stop", "seed", "user", "frequency_penalty", "presence_penalty", "metadata"),
+        *("response_format", "tool_choice", "parallel_tool_calls", "logprobs", "top_logprobs"),
+        *("name", "tool_calls", "tool_call_id", "id", "index", "function", "arguments"),
+        *("description", "parameters", "strict"),
+    )
+)
+
 _MARKS = re.compile(r"[\W_]+")
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.domain.jsonbody import MOST_HEAD
+from proxy.domain.cuts import MOST_HEAD
 from proxy.domain.steps import STEP, Steps
 from proxy.images.errors import refuse
 

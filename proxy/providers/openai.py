@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from proxy.domain.chat import ChatRequest
-from proxy.domain.jsonbody import Pieces, write_object
+from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
 from proxy.domain.sending import sent_messages
 from proxy.domain.steps import Steps
 
 PATH = "/chat/completions"
 
+_REPLACED: Final = frozenset(("messages", "detail", "max_tokens", "max_completion_tokens"))
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
@@ -31,18 +32,17 @@ def encode(request: ChatRequest, target: Target, output_param: str) -> Steps[Pie
     is the reference's own and was pushed down into the images. Every other field is the client's
     bytes.
     """
-    fields: dict[str, Any] = dict(request.fields)
-    for name in ("detail", "max_tokens", "max_completion_tokens"):
-        fields.pop(name, None)
-    fields["messages"] = yield from sent_messages(request)
+    fields: dict[str, Any] = {
+        name: raw for name, raw in request.fields.items() if name not in _REPLACED
+    }
     fields["model"] = target.model
     fields[output_param] = request.cap
     if request.stream:
         fields["stream_options"] = {**_options(request.fields), "include_usage": True}
-    return write_object(fields)
+    messages = yield from sent_messages(request)
+    return [msgspec.json.encode(fields)[:-1] + b',"messages":', *messages, b"}"]
 
 
 def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     raw = fields.get("stream_options")
-    options = None if raw is None else _decode_options(raw)
-    return options or {}
+    return (_decode_options(raw) or {}) if raw is not None else {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from proxy.domain.chat import MOST_PARTS, ChatRequest, ImagePart
+from proxy.domain.chat import ChatRequest, ImagePart
+from proxy.domain.messages import MOST_PARTS
 from proxy.domain.sending import sent_messages
 from proxy.domain.steps import finish
 from proxy.domain.vocabulary import CARRIERS

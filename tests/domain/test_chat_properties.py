@@ -7,15 +7,18 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.domain import messages, parameters
 from proxy.domain.errors import GatewayError
 from proxy.domain.estimate import cap_output, text_tokens
 from proxy.domain.routing import Target
 from proxy.domain.steps import finish
 from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE
+from proxy.domain.vocabulary import CARRIERS, REFUSED, THINKING
 from proxy.providers.openai import encode
 from tests.domain.bodies import VISION, parse, raw
 
@@ -92,6 +95,31 @@ def test_any_value_anywhere_is_served_or_refused(
         assert len(json.dumps(answer.envelope())) < 2000
     else:
         assert answer["messages"]
+
+
+def told(answer: dict[str, Any] | GatewayError) -> Any:
+    return answer.envelope() if isinstance(answer, GatewayError) else answer
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(
+    st.sampled_from(PLACES),
+    st.sampled_from([*CARRIERS, *REFUSED, *THINKING, "toolCalls", "name"]) | NAMES,
+    VALUES,
+)
+def test_a_glance_sees_what_the_rules_say(place: tuple[Any, ...], name: str, value: Any) -> None:
+    """What passes because it is plain at first sight passes every rule, too."""
+    body = copy.deepcopy(FULL)
+    at: Any = body
+    for key in place:
+        at = at[key] if isinstance(at[key], dict | list) else at
+    at[name if isinstance(at, dict) else 0] = value
+    answer = told(served(body))
+    with pytest.MonkeyPatch.context() as patch:
+        for table in ("_MESSAGE", "_TEXT", "_IMAGE"):
+            patch.setattr(messages, table, frozenset())
+        patch.setattr(parameters, "FAMILIAR", frozenset())
+        assert told(served(body)) == answer
 
 
 UNTOUCHED = st.text(st.sampled_from("abcxyz_é"), min_size=1, max_size=6).map(lambda t: f"u_{t}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import toktok
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,12 @@ def test_bytes_are_a_bound(texts: list[str], model: str) -> None:
     count = tokenizer_for(model).guess
     assert count(texts) == sum(count([text]) for text in texts)
     assert count(texts) <= bytes_bound(texts) == len("".join(texts).encode())
+
+
+@given(st.lists(st.text(max_size=40), max_size=4))
+def test_counts_are_the_tokenizers(texts: list[str]) -> None:
+    """Texts that are counted one by one, or remembered, are as many tokens as in a batch."""
+    assert tokenizer_for("gpt-4o").bound(texts) == sum(toktok.batch_count(texts, "o200k_base"))
 
 
 @pytest.mark.parametrize("text", ["word ", "é", "-", "龘"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.vocabulary import REFUSED
+from proxy.domain.vocabulary import FAMILIAR, REFUSED, proper
 from tests.domain.bodies import IMAGE, TEXT, USER, asks, hello, parse, raw, refused
 
 HARMFUL: dict[str, Any] = {
@@ -273,3 +273,8 @@ def test_a_message_carries_nothing_beside_its_content(key: str) -> None:
 def test_media_beside_the_messages_is_refused(key: str) -> None:
     """An image where nobody looks for one does not pass."""
     assert refused(hello(**{key: ["https://10.0.0.1/"]})).param == key
+
+
+def test_familiar_names_are_no_other_spelling() -> None:
+    """No name that is passed at first sight is a checked one in disguise."""
+    assert not [name for name in FAMILIAR if proper(name)]

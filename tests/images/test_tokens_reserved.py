@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,7 +118,7 @@ def test_unknown_size(
     """At every model, no image of whatever size costs more than one whose size is not known."""
     policy = replace(POLICY, detail_default=default, detail_cap=cap)
     part = ImagePart(0, 0, LINK, cap_detail(asked, policy))
-    sized = replace(part, width=width, height=height)
+    sized = msgspec.structs.replace(part, width=width, height=height)
     for name in NAMES:
         model = models()[f"as-{name}"]
         price = image_tokens(formula_for(name), width, height, part.detail)
