@@ -33,13 +33,16 @@ LIMITS = ("100M requests/minute", "100G tokens/day", "1M usd/month", "100k concu
 
 @dataclass(frozen=True)
 class Place:
-    """Where a gateway runs: an empty folder, its upstream (TLS if `secure`), and the cores."""
+    """Where a gateway runs: an empty folder, its upstream (TLS if `secure`), and the cores; how
+    many `workers` it has, if it can have several.
+    """
 
     folder: Path
     upstream: int
     secure: bool
     core: int
     load_core: int
+    workers: int = 1
 
     @property
     def address(self) -> str:
@@ -48,8 +51,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Gateway:
-    """One that runs. `store` is the process of its store, if it has one; `usage` and `exact` are
-    as in `bench.asking.Job`; `ask` makes the request for a scenario.
+    """One that runs: `pid` and all that it started. `store` is the process of its store, if it has
+    one; `usage` and `exact` are as in `bench.asking.Job`; `ask` makes the request for a scenario.
     """
 
     name: str
@@ -137,7 +140,7 @@ http {{
 
 @contextlib.contextmanager
 def visiongate(place: Place) -> Iterator[Gateway]:
-    """`visiongate serve`, one worker: everything on, by key and team.
+    """`visiongate serve`: everything on, by key and team.
 
     Images are judged by their URLs (`mode: url`): a bench has no network to fetch them from.
     """
@@ -176,7 +179,7 @@ def _visiongate_config(place: Place, port: int, store: str) -> dict[str, Any]:
         for each in SCENARIOS.values()
     }
     return {
-        "server": {"host": "127.0.0.1", "port": port, "workers": 1},
+        "server": {"host": "127.0.0.1", "port": port, "workers": place.workers},
         "admin": {"port": free_port()},
         "store": {"url": store, "data": str(place.folder / "var")},
         "keys": {"pepper": "a pepper for the bench"},

@@ -42,9 +42,9 @@ class Bench:
     load_core: int
     scale: float = 1.0
 
-    def place(self, folder: Path, *, secure: bool = False) -> Place:
+    def place(self, folder: Path, *, secure: bool = False, workers: int = 1) -> Place:
         port = self.upstream_tls if secure else self.upstream
-        return Place(folder, port, secure, self.core, self.load_core)
+        return Place(folder, port, secure, self.core, self.load_core, workers)
 
     def count(self, full: int) -> int:
         return max(2, int(full * self.scale))
@@ -207,7 +207,9 @@ def _ask(bench: Bench, job: Job) -> None:
 
 
 def mem(bench: Bench, gateway: Gateway) -> Figures:
-    """MiB of private memory of the largest process after requests of each kind."""
+    """MiB of private memory of the largest process, such as a worker of two, after requests of
+    each kind.
+    """
     kinds: tuple[tuple[str, dict[str, Any]], ...] = (
         ("n1", {"image": ""}),
         ("n1", {}),
@@ -222,14 +224,16 @@ def mem(bench: Bench, gateway: Gateway) -> Figures:
 
 @dataclass(frozen=True)
 class Measure:
-    """`fresh`: each repetition gets a gateway of its own; `secure`: one whose upstream has TLS;
-    `peers`: which share of the streams those get that are orders of magnitude dearer.
+    """`fresh`: each repetition gets a gateway of its own, with so many `workers`; `secure`: one
+    whose upstream has TLS; `peers`: which share of the streams those get that are orders of
+    magnitude dearer.
     """
 
     unit: str
     title: str
     take: Callable[[Bench, Gateway], Figures]
     fresh: bool = False
+    workers: int = 1
     secure: bool = False
     peers: float = 0.0
 
@@ -240,7 +244,9 @@ MEASURES = {
     "lat": Measure("µs", "added time to the first token, median", lat, peers=0.1),
     "mb": Measure("µs", "CPU per stream with an image of 1 MB", mb),
     "hold": Measure("KiB", "memory per open stream", hold, fresh=True),
-    "mem": Measure("MiB", "memory of a worker after a request of each kind", mem, fresh=True),
+    "mem": Measure(
+        "MiB", "memory of a worker of two after requests of each kind", mem, fresh=True, workers=2
+    ),
     "tls": Measure("µs", "as busy, the upstream over TLS", busy, secure=True),
 }
 

@@ -52,11 +52,12 @@ class Stand:
         self._open: dict[tuple[str, bool], Gateway] = {}
         self.versions: dict[str, str] = {}
 
-    def open(self, name: str, stack: contextlib.ExitStack, *, secure: bool = False) -> Gateway:
+    def open(self, name: str, stack: contextlib.ExitStack, measure: Measure) -> Gateway:
         """Raises Absent."""
         opener: Opener = {**GATEWAYS, **PEERS}[name]
         folder = Path(tempfile.mkdtemp(dir=self._bench.folder))
-        gateway = stack.enter_context(opener(self._bench.place(folder, secure=secure)))
+        place = self._bench.place(folder, secure=measure.secure, workers=measure.workers)
+        gateway = stack.enter_context(opener(place))
         self.versions[name] = gateway.version
         return gateway
 
@@ -65,10 +66,10 @@ class Stand:
         bench = smaller(self._bench, measure.peers) if name in PEERS else self._bench
         if measure.fresh:
             with contextlib.ExitStack() as stack:
-                return measure.take(bench, self.open(name, stack))
+                return measure.take(bench, self.open(name, stack, measure))
         kept = (name, measure.secure)
         if kept not in self._open:
-            self._open[kept] = self.open(name, self._stack, secure=measure.secure)
+            self._open[kept] = self.open(name, self._stack, measure)
         return measure.take(bench, self._open[kept])
 
 

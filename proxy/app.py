@@ -174,8 +174,8 @@ def _ledger(
         grace=keeping.grace,
         alarm=keeping.alarm,
     )
-    metrics.reserved.set_function(lambda: float(ledger.reserved_tokens))
-    metrics.journal.set_function(lambda: float(journal.entries))
+    metrics.show(metrics.reserved, lambda: float(ledger.reserved_tokens))
+    metrics.show(metrics.journal, lambda: float(journal.entries))
     return ledger
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +25,9 @@ from proxy.domain.usage import Charge
 
 # A second sample for each series, of which nobody asked when it began.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+#: What several workers' gauges are together.
+Of = Literal["livesum", "livemax", "livemostrecent"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
@@ -127,19 +130,21 @@ class Fetches:
 
 
 class Metrics:
-    """Every series of the gateway. `max_keys`: further keys are counted as key="other"."""
+    """Every series of this process. `max_keys`: further keys are counted as key="other"."""
 
     def __init__(self, *, max_keys: int = 1000, config_hash: str = "") -> None:
         self.registry = CollectorRegistry()
         self._max_keys = max_keys
         self._keys: dict[str, str] = {}
         self._told: list[Counts | Tallies] = []
+        self._shown: list[tuple[Gauge, Callable[[], float]]] = []
 
         def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
             return Counter(f"visiongate_{name}", text, labels, registry=self.registry)
 
-        def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
-            return Gauge(f"visiongate_{name}", text, labels, registry=self.registry)
+        def gauge(name: str, text: str, labels: Iterable[str] = (), of: Of = "livesum") -> Gauge:
+            made = f"visiongate_{name}"
+            return Gauge(made, text, labels, registry=self.registry, multiprocess_mode=of)
 
         def histogram(
             name: str, text: str, labels: Iterable[str], buckets: tuple[float, ...]
@@ -165,12 +170,10 @@ class Metrics:
         self.cached = counters("cached_tokens", "Charged input tokens read from a cache.", whose)
         self.image_tokens = counters("image_tokens", "Charged input tokens of images.", whose)
         self.cost = counters("cost_usd", "USD charged.", whose)
-        self.limit_amount = gauge(
-            "limit_amount", "A team's limits for all models.", ("team", "unit", "window")
-        )
-        self.limit_used = gauge(
-            "limit_used", "Used of a team's limits.", ("team", "unit", "window")
-        )
+        limit = ("team", "unit", "window")
+        last: Of = "livemostrecent"
+        self.limit_amount = gauge("limit_amount", "A team's limits for all models.", limit, last)
+        self.limit_used = gauge("limit_used", "Used of a team's limits.", limit, last)
         self.rejections = counters("rejections", "Requests refused here.", ("team", "reason"))
         self.images = counters("images", "Images judged.", ("verdict", "reason", "format"))
         self.image_bytes = counters("image_bytes", "Bytes of images sent in requests.", ())
@@ -193,7 +196,7 @@ class Metrics:
         self.store_seconds = histogram("store_seconds", "One script's way.", ("op",), _STAGE)
         self.overhead = histogram("overhead_seconds", "Time in the gateway.", ("stage",), _STAGE)
         self.streaming = 0
-        gauge("streams_active", "Streams open.").set_function(lambda: self.streaming)
+        self.show(gauge("streams_active", "Streams open."), lambda: self.streaming)
         self.streams_ended = counters("streams_ended", "Streams by how they ended.", ("reason",))
         self.reserved = gauge("tokens_reserved", "Tokens reserved by requests in flight.")
         self.journal = gauge("journal_entries", "Settlements on disk that wait for the store.")
@@ -203,11 +206,17 @@ class Metrics:
         self.alarms = counters("alarms", "What an operator must look into.", ("event",))
         self.store_errors = counter("store_errors", "Times the store could not be reached.")
         gauge("workers", "Workers running.").set(1)
-        gauge("config_info", "The config in use.", ("hash",)).labels(config_hash).set(1)
-        gauge("build_info", "The release running.", ("version",)).labels(__version__).set(1)
+        config = gauge("config_info", "The config in use.", ("hash",), "livemax")
+        config.labels(config_hash).set(1)
+        build = gauge("build_info", "The release running.", ("version",), "livemax")
+        build.labels(__version__).set(1)
+
+    def show(self, gauge: Gauge, value: Callable[[], float]) -> None:
+        """Have a gauge show what the function returns whenever its value is told."""
+        self._shown.append((gauge, value))
 
     def render(self) -> bytes:
-        """The exposition text."""
+        """The exposition text of this process' series."""
         self.tell()
         return generate_latest(self.registry)
 
@@ -215,6 +224,8 @@ class Metrics:
         """Have `registry` count what was counted in plain numbers since the last time."""
         for told in self._told:
             told.tell()
+        for gauge, value in self._shown:
+            gauge.set(value())
 
     def key_label(self, key: KeyRecord) -> str:
         """The key's name, or "other" once `max_keys` of them have been seen."""

@@ -5,26 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 
-from proxy import __version__, logs
+from proxy import logs
 from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher, public_app
 from proxy.config import Config
-from proxy.memory import keep_apart
-from proxy.store.opening import StoreAccess
+from proxy.generation import Generation
+from proxy.listeners import BACKLOG, Listeners
+from proxy.metrics import Metrics
 from proxy.web.door import Door
 from proxy.web.server import Runner
 
 #: Seconds after the drain, for what is broken off then to be told and settled.
 _LAST_WORDS: Final = 2.0
 
-#: SIGHUP comes from a terminal that was closed: there is no config to reload yet.
+_PULSE: Final = 1.0  # seconds
+
+#: SIGHUP comes from a terminal that was closed.
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -44,88 +49,96 @@ async def listening(
     peppers: Sequence[str],
     *,
     log: logs.Log | None = None,
+    listeners: Listeners | None = None,
     patience: float = PATIENCE,
     open_fetcher: OpenFetcher = open_fetcher,
 ) -> AsyncIterator[Listening]:
-    """The gateway on its two listeners.
+    """The gateway on its two listeners: on `listeners`, or on its own.
 
     Raises OSError where a port is taken, StoreUnavailable or SchemaError.
     """
     drain = config.server.drain
     last = drain + _LAST_WORDS
-    async with (
-        open_door(
-            config, store_url, peppers, log=log, patience=patience, open_fetcher=open_fetcher
-        ) as door,
-        _site(public_app(door, config), config.server.host, config.server.port, last) as public,
-        _site(admin_app(door, config), config.admin.host, config.admin.port, 1.0) as admin,
-    ):
+    async with AsyncExitStack() as stack:
+        door = await stack.enter_async_context(
+            open_door(
+                config, store_url, peppers, log=log, patience=patience, open_fetcher=open_fetcher
+            )
+        )
+        here = stack.enter_context(contextlib.closing(listeners or Listeners.open(config)))
+        for app, sockets, shutdown in (
+            (public_app(door, config), here.public, last),
+            (admin_app(door, config), here.admin, 1.0),
+        ):
+            await stack.enter_async_context(_site(app, sockets, shutdown))
         try:
-            yield Listening(public, admin, door)
+            yield Listening(here.public_url, here.admin_url, door)
         finally:
             asyncio.get_running_loop().call_later(drain, door.end_calls)
 
 
 @asynccontextmanager
-async def _site(app: web.Application, host: str, port: int, shutdown: float) -> AsyncIterator[str]:
+async def _site(
+    app: web.Application, sockets: Sequence[socket.socket], shutdown: float
+) -> AsyncIterator[None]:
     running = Runner(app, shutdown=shutdown)
     await running.setup()
     try:
-        site = web.TCPSite(running, host, port, backlog=1024)
-        await site.start()
-        taken = running.addresses[0][1]
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-        yield f"http://{f'[{shown}]' if ':' in shown else shown}:{taken}"
+        for each in sockets:
+            await web.SockSite(running, each, backlog=BACKLOG).start()
+        yield
     finally:
         await running.cleanup()
 
 
-async def until_stopped(
-    ready: Callable[[], None] | None = None, hurry: Callable[[], None] | None = None
-) -> None:
-    """Wait for SIGINT, SIGTERM or SIGHUP. The second one calls `hurry`; where there is none, and
-    from the third, a signal is the system's.
-    """
+async def until_stopped(ready: Callable[[], None]) -> None:
+    """Wait for SIGINT, SIGTERM or SIGHUP; a second one is the system's."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-
-    def again() -> None:
-        for number in _STOPS:
-            loop.remove_signal_handler(number)
-        if hurry is not None:
-            hurry()
-
     for number in _STOPS:
         loop.add_signal_handler(number, stopped.set)
-    if ready is not None:
-        ready()
+    ready()
     await stopped.wait()
-    if hurry is None:
-        again()
-        return
     for number in _STOPS:
-        loop.add_signal_handler(number, again)
+        loop.remove_signal_handler(number)
 
 
-async def serve(config: Config, access: StoreAccess) -> None:
-    """Serve until a signal comes, then finish what is under way."""
+async def work(generation: Generation, master: socket.socket) -> None:
+    """One worker of several, until it is told to stop, or the master is gone; then what is under
+    way is finished. SIGQUIT breaks it off.
+    """
     log = logs.get()
-    keep_apart()
-    async with listening(config, access.url, access.peppers, log=log) as gate:
-        log.info(
-            "serving",
-            public=gate.public,
-            admin=gate.admin,
-            store=config.store.address,
-            config=config.fingerprint,
-            version=__version__,
-        )
-        for warning in gate.door.warnings:
-            log.warning("unsafe_store", warning=warning)
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    config, access = generation.config, generation.access
+    async with listening(
+        config, access.url, access.peppers, log=log, listeners=generation.listeners
+    ) as gate:
+        metrics = gate.door.metrics
+        pulse = loop.create_task(_live(metrics, master, stopped))
+        loop.add_signal_handler(signal.SIGQUIT, _break_off, gate.door, stopped)
         gc.freeze()  # what is there now stays: collections need not look through it
-        await until_stopped(hurry=gate.door.end_calls)
-        log.info("stopping", streams=gate.door.ledger.live)
-    log.info("stopped")
+        await stopped.wait()
+        log.info("draining", pid=os.getpid(), streams=gate.door.ledger.live)
+    pulse.cancel()
+    metrics.tell()
+
+
+def _break_off(door: Door, stopped: asyncio.Event) -> None:
+    stopped.set()
+    door.end_calls()
+
+
+async def _live(metrics: Metrics, master: socket.socket, gone: asyncio.Event) -> None:
+    """Each second, tell the metrics, and the master that this worker lives; `gone`: it does not."""
+    while True:
+        metrics.tell()
+        try:
+            master.send(b".")
+        except OSError:
+            gone.set()
+        await asyncio.sleep(_PULSE)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

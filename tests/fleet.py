@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,10 +29,13 @@ PATIENT: dict[str, Any] = {
 
 
 class Worker:
-    """One `visiongate serve`; `url` and `admin` are known once it is `ready`."""
+    """One `visiongate serve` with one worker; `url`, `admin` and the worker's `pid` are known once
+    it is `ready`.
+    """
 
     def __init__(self, config: Path, log: Path) -> None:
         self.url = self.admin = ""
+        self.pid = 0
         self._log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -40,6 +44,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,  # a group of its own, to be killed as one
             )
 
     @property
@@ -63,12 +68,14 @@ class Worker:
             for line in self.log():
                 if line.get("event") == "serving":
                     self.url, self.admin = line["public"], line["admin"]
+                    (self.pid,) = line["workers"]
                     return self
             time.sleep(0.01)  # between two looks at its log
         raise RuntimeError(f"the gateway did not start:\n{self._log.read_text()}")
 
     def kill(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def ask_to_stop(self) -> None:

@@ -158,13 +158,7 @@ class Gateway:
     async def metrics(self) -> dict[str, float]:
         """Every sample by its name and labels, as the text has them."""
         async with self.session.get(f"{self.admin}/metrics") as answer:
-            text = await answer.text()
-        samples = {}
-        for line in text.splitlines():
-            if line and not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                samples[name] = float(value)
-        return samples
+            return samples(await answer.text())
 
     def log_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
@@ -212,3 +206,9 @@ def events(body: bytes) -> list[Any]:
             data = event.removeprefix("data: ")
             found.append(data if data == "[DONE]" else json.loads(data))
     return found
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample of a scrape by its name and labels, as the text has them."""
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines if name}

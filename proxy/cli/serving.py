@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from proxy import logs
-from proxy.cli.faults import FAILED, WRONG, Failure
+from proxy.cli.faults import FAILED, WRONG, Failure, explain
 from proxy.cli.output import note, say_good, show_fields, show_json
 from proxy.cli.session import config_file, explained, open_store, read_config, session
 from proxy.config import Config, ConfigError, Problem
@@ -16,30 +16,37 @@ from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.manage.checks import strays
 from proxy.store.client import SchemaError
 from proxy.store.layout import VERSION
-from proxy.store.opening import opened_store
 from proxy.store.survey import server_version, server_warnings
 
 #: Where the configuration would have what a field of a record names.
 _BLOCKS: Final = {"plan": "plans", "limits": "models"}
 
 
-def serve(args: Namespace) -> None:
-    from proxy.serve import run
-    from proxy.serve import serve as serve_forever
+def serve(args: Namespace) -> int:
+    from proxy.generation import Generation
+    from proxy.master import Master
 
-    config = read_config(args)
+    def prepare(before: Generation | None) -> Generation:
+        config = read_config(args)
+        try:
+            with explained(config):
+                return Generation.prepare(config, open_store, before)
+        except OSError as error:
+            public, admin = config.server, config.admin
+            raise Failure(
+                f"cannot listen on {public.host} port {public.port} and {admin.host} port "
+                f"{admin.port}: {error.strerror or error}. Is another one running? "
+                "See server.port and admin.port"
+            ) from error
+
     logs.configure()
-    try:
-        with explained(config), opened_store(config) as access:
-            open_store(access.url)  # not used: a URL that nobody can use is told before
-            run(serve_forever(config, access))
-    except OSError as error:
-        public, admin = config.server, config.admin
-        raise Failure(
-            f"cannot listen on {public.host} port {public.port} and {admin.host} port "
-            f"{admin.port}: {error.strerror or error}. Is another one running? "
-            "See server.port and admin.port"
-        ) from error
+    return Master(prepare, _why).run()
+
+
+def _why(error: Exception) -> str:
+    """Of a bug only the kind: its words may tell too much."""
+    told = explain(error)
+    return told[1].removeprefix("visiongate: ") if told else type(error).__name__
 
 
 def demo(args: Namespace) -> int:

@@ -9,7 +9,6 @@ from typing import Final
 
 #: Where (`*` is any key or index), and what can be used there.
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
-    "server.workers": ("auto", "1"),
     "providers.*.kind": ("openai",),
     "models.*.targets.*.concurrent": ("0",),
 }

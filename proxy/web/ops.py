@@ -6,14 +6,15 @@ from aiohttp import web
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.metrics import CONTENT_TYPE
+from proxy.scraping import exposition
 from proxy.web.answer import json_answer
 from proxy.web.door import DOOR
 from proxy.web.public import health
 
 
 async def show_metrics(http: web.Request) -> web.Response:
-    """GET /metrics, in Prometheus' text format."""
-    body = http.app[DOOR].metrics.render()
+    """GET /metrics, in Prometheus' text format: of all workers together."""
+    body = await exposition(http.app[DOOR].metrics)
     return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
 
 

@@ -66,7 +66,7 @@ class Images:
 
     @property
     def pid(self) -> int:
-        return self.stand.fleet.workers[0].process.pid
+        return self.stand.fleet.workers[0].pid
 
     def memory(self, field: str) -> int:
         """VmRSS or VmHWM of the worker, in bytes."""

@@ -143,7 +143,7 @@ async def soak(stand: Stand, *, minutes: float) -> None:
         told = time.monotonic()
         while not running.done():
             for worker, vital in zip(stand.fleet.workers, vitals, strict=True):
-                vital.look(worker.process.pid)
+                vital.look(worker.pid)
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 tell(f"  {len(run.sent)} requests; {[v.memory[-1] >> 20 for v in vitals]} MiB")

@@ -13,7 +13,6 @@ from .samples import SMALL, found
 def test_not_yet_is_refused_by_name(where: str) -> None:
     """What the contract promises but the code cannot do is refused, and what can be is named."""
     refused = {
-        "server.workers": "4",
         "models.*.targets.*.concurrent": "4",
         "providers.*.kind": "anthropic",
     }[where]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,21 +19,39 @@ import yaml
 from proxy.domain.limits import parse_limit
 from proxy.store.client import Store
 from proxy.store.directory import Directory
-from tests.gateway import CONFIG, HELLO, PEPPER, events, merged
+from tests.gateway import CONFIG, HELLO, PEPPER, events, merged, samples
 from tests.web.raw import RawClient, unchunked
 
 
 class Worker:
-    """One worker; it is killed where it has not ended."""
+    """A gateway with its workers; it is killed where it has not ended."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, config: Path) -> None:
         self.process = process
-        self.url = ""
+        self.config = config
+        self.url = self.admin = ""
+        self.pids: list[int] = []
+
+    async def serves(self, event: str = "serving") -> None:
+        """Wait until it says so."""
+        line = await self.told(event)
+        self.url, self.admin, self.pids = line["public"], line["admin"], line["workers"]
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Lay changes over the configuration, and have it read again."""
+        given = yaml.safe_load(self.config.read_text())
+        self.config.write_text(yaml.safe_dump(merged(given, changes)))
+        self.process.send_signal(signal.SIGHUP)
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample by its name and labels, as the text has them."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.admin}/metrics") as told:
+            return samples(await told.text())
 
     async def told(self, event: str) -> dict[str, Any]:
         """The next line of the log that tells of `event`."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):  # a start on a busy machine
             while True:
                 text = await self.process.stdout.readline()
                 assert text, f"the log ended before {event!r}"
@@ -62,12 +82,14 @@ class Worker:
 
 
 @asynccontextmanager
-async def serving(folder: Path, store_url: str, upstream: str, drain: str) -> AsyncIterator[Worker]:
+async def serving(
+    folder: Path, store_url: str, upstream: str, drain: str, workers: int = 1
+) -> AsyncIterator[Worker]:
     given = {
-        "store": {"url": store_url},
+        "store": {"url": store_url, "data": str(folder / "var")},
         "keys": {"pepper": PEPPER},
         "providers": {"openai": {"base_url": upstream}},
-        "server": {"drain": drain},
+        "server": {"drain": drain, "workers": workers},
     }
     config = folder / "visiongate.yaml"
     config.write_text(yaml.safe_dump(merged(CONFIG, given)))
@@ -76,15 +98,21 @@ async def serving(folder: Path, store_url: str, upstream: str, drain: str) -> As
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         cwd=Path(__file__).parents[2],
+        start_new_session=True,  # a group of its own, to be killed as one
     )
-    worker = Worker(process)
+    worker = Worker(process, config)
     try:
-        worker.url = (await worker.told("serving"))["public"]
+        await worker.serves()
         yield worker
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+        with contextlib.suppress(ProcessLookupError):
+            for _ in range(3):  # the third kills the workers
+                process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.communicate(), 10)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 async def make_key(store_url: str) -> str:

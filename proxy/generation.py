@@ -1,0 +1,95 @@
+"""A configuration that is served, and what all its workers share: made once, before the fork."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy import __version__
+from proxy.config import Config
+from proxy.listeners import Listeners
+from proxy.rules import build_models
+from proxy.store.client import Store
+from proxy.store.opening import StoreAccess, opened_store
+from proxy.store.survey import server_warnings
+
+#: How many of the second figure's microseconds a control group may compute, if not "max"
+#: (https://docs.kernel.org/admin-guide/cgroup-v2.html, "CPU Interface Files").
+_CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """With so many workers as `size`. `warnings` are of the store; `shared` is left when no
+    worker needs it any more.
+    """
+
+    config: Config
+    size: int
+    access: StoreAccess
+    listeners: Listeners
+    warnings: Sequence[str]
+    shared: ExitStack
+
+    @classmethod
+    def prepare(
+        cls, config: Config, open_store: Callable[[str], Store], before: Generation | None
+    ) -> Generation:
+        """Find out whatever is wrong; where the listeners stay, so do their sockets.
+
+        Raises what `open_store` does; StoreUnavailable, SchemaError, EmbeddedStoreError,
+        NotConfigured; OSError where a port is taken.
+        """
+        with ExitStack() as stack:
+            access = stack.enter_context(opened_store(config))
+            warnings = asyncio.run(_look(config, open_store(access.url)))
+            build_models(config)  # loads their vocabularies
+            same = before is not None and _places(before.config) == _places(config)
+            listeners = before.listeners.again() if before and same else Listeners.open(config)
+            stack.callback(listeners.close)
+            gc.collect()
+            gc.freeze()  # a worker's collections would write to all of it, and so copy it
+            wanted = config.server.workers
+            size = _processors() if isinstance(wanted, str) else wanted
+            return cls(config, size, access, listeners, warnings, stack.pop_all())
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the log says of it."""
+        return {
+            "public": self.listeners.public_url,
+            "admin": self.listeners.admin_url,
+            "store": self.config.store.address,
+            "config": self.config.fingerprint,
+            "version": __version__,
+        }
+
+
+def _places(config: Config) -> tuple[object, ...]:
+    return config.server.host, config.server.port, config.admin.host, config.admin.port
+
+
+async def _look(config: Config, store: Store) -> list[str]:
+    """What is unsafe about the store, if it can be used."""
+    try:
+        await store.check_schema()
+        return await server_warnings(store, config.store.wait_replicas)
+    finally:
+        await store.close()
+
+
+def _processors() -> int:
+    """Those that this process may use, and no more than its control group may keep busy."""
+    some = getattr(os, "sched_getaffinity", None)  # not on macOS
+    count = len(some(0)) if some else os.cpu_count() or 1
+    try:
+        most, period = _CPU_MAX.read_text().split()
+        return max(1, min(count, -(-int(most) // int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return count

@@ -1,0 +1,301 @@
+"""The process that the workers are forked from. It keeps them running, and serves nobody.
+
+    SIGTERM, SIGINT   no new requests; streams under way have `drain` to end. A second one ends
+                      them with an error event, a third kills the workers
+    SIGHUP            the configuration is read again. What is wrong with it is logged, and
+                      nothing changes; else new workers serve it, and once all of them do, the
+                      old ones stop as by SIGTERM
+
+To a worker, SIGTERM and SIGQUIT are the first and the second; a terminal's signals, which
+reach it as well, are the master's affair. What it tells the master is that it lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Final, NoReturn
+
+from proxy import logs, scraping
+from proxy.generation import Generation
+from proxy.memory import keep_apart
+from proxy.serve import run, work
+
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+_HEARD: Final = (*_STOPS, signal.SIGHUP, signal.SIGCHLD)
+
+#: What the workers get at the first stop, the second and the third.
+_PRESSING: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
+
+# Seconds.
+_SILENCE: Final = 60.0  # of a worker that tells each second that it lives: it hangs
+_SOON: Final = 10.0  # a worker that does not live for so long may never live long
+_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # before the next one, twice as long each time
+_LOOK: Final = 1.0
+_SCRAPE: Final = 10.0
+
+#: The configuration as it is now, made ready; handed what is served, if anything is.
+Prepare = Callable[[Generation | None], Generation]
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """`slot` is its place in the metrics; `asked`: it was told to stop."""
+
+    pid: int
+    slot: int
+    generation: Generation
+    link: socket.socket
+    born: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    asked: bool = False
+
+
+def pause_after(failures: int) -> float:
+    """Seconds before the next worker, after so many in a row that died soon."""
+    return min(_PAUSE * 2.0 ** (failures - 2), _LONGEST_PAUSE) if failures > 1 else 0.0
+
+
+class Master:
+    """`prepare` raises what is wrong with a configuration, and `why` has words for it."""
+
+    def __init__(self, prepare: Prepare, why: Callable[[Exception], str]) -> None:
+        self._prepare = prepare
+        self._why = why
+        self._log = logs.get()
+        self._workers: dict[int, Worker] = {}
+        self._open: list[Generation] = []
+        self._serving: Generation | None = None
+        self._coming: Generation | None = None
+        self._stops = 0
+        self._failures = 0  # of workers that died soon, one after the other
+        self._not_before = 0.0
+        self._code = 0
+
+    def run(self) -> int:
+        """Serve until a signal comes and what is under way has ended; the exit code.
+
+        Raises what `prepare` does.
+        """
+        keep_apart()
+        first = self._prepare(None)
+        with first.shared, tempfile.TemporaryDirectory(prefix="visiongate-") as folder:
+            self._listen(Path(folder))
+            self._take_in(first)
+            while self._workers or not self._stops:
+                self._fill()
+                self._wait()
+                self._reap()
+                self._turn_over()
+        self._log.info("stopped")
+        return self._code
+
+    def _listen(self, folder: Path) -> None:
+        self._folder = folder
+        self._scrapes = socket.socket(socket.AF_UNIX)
+        self._scrapes.bind(str(self._folder / scraping.SOCKET))
+        self._scrapes.listen()
+        self._signals, self._told = socket.socketpair()
+        for end in (self._signals, self._told):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
+        for number in _HEARD:
+            signal.signal(number, lambda *_: None)
+
+    # Signals, and what workers tell
+
+    def _wait(self) -> None:
+        """Until something happens, or it is time to look."""
+        links = {worker.link: worker for worker in self._workers.values()}
+        pause = self._not_before - time.monotonic()
+        files = (self._signals, self._scrapes, *links)
+        ready, _, _ = select.select(files, (), (), pause if 0 < pause < _LOOK else _LOOK)
+        for file in ready:
+            if file is self._signals:
+                for number in self._signals.recv(4096):
+                    self._signalled(number)
+            elif file is self._scrapes:
+                self._scraped()
+            elif file.recv(4096):
+                links[file].heard, links[file].ready = time.monotonic(), True
+
+    def _signalled(self, number: int) -> None:
+        if number in _STOPS:
+            self._stop()
+        elif number == signal.SIGHUP and not self._stops:
+            self._reload()
+
+    def _stop(self) -> None:
+        if not self._stops:
+            self._log.info("stopping")
+            for generation in self._open:
+                generation.listeners.close()
+        pressing = _PRESSING[min(self._stops, len(_PRESSING) - 1)]
+        self._stops += 1
+        self._tell(self._workers.values(), pressing)
+
+    def _reload(self) -> None:
+        try:
+            coming = self._prepare(self._serving or self._coming)
+        except Exception as error:
+            self._log.error("reload_refused", error=self._why(error))
+            return
+        if self._coming is not None:
+            self._drop(self._coming)
+        self._take_in(coming)
+
+    def _scraped(self) -> None:
+        """Have a process of its own render the metrics: it takes long where there are many."""
+        asking, _ = self._scrapes.accept()
+        with asking:
+            if self._fork() == 0:
+                self._child(lambda: self._answer(asking))
+
+    def _answer(self, asking: socket.socket) -> None:
+        asking.settimeout(_SCRAPE)
+        with contextlib.suppress(OSError):  # who asked has gone
+            asking.sendall(scraping.gathered(self._folder))
+
+    # Workers
+
+    def _fill(self) -> None:
+        """Start the workers that are missing."""
+        if self._stops:
+            return
+        pausing = time.monotonic() < self._not_before
+        for generation in (self._coming, None if pausing else self._serving):
+            if generation is not None:
+                for _ in range(generation.size - len(self._of(generation))):
+                    self._start(generation)
+
+    def _start(self, generation: Generation) -> None:
+        taken = {worker.slot for worker in self._workers.values()}
+        slot = next(number for number in count() if number not in taken)
+        ours, its = socket.socketpair()
+        pid = self._fork()
+        if pid == 0:
+            ours.close()
+            self._forget(generation)
+            scraping.join(self._folder, slot)
+            self._child(lambda: run(work(generation, its)))
+        its.close()
+        self._workers[pid] = Worker(pid, slot, generation, ours)
+
+    def _forget(self, generation: Generation) -> None:
+        """Close what a worker has no use for: it would keep it open when the master closes it."""
+        for file in (self._scrapes, self._signals, self._told):
+            file.close()
+        for worker in self._workers.values():
+            worker.link.close()
+        for other in self._open:
+            if other is not generation:
+                other.listeners.close()
+
+    def _fork(self) -> int:
+        """As os.fork; in the child signals do what they do by default, a terminal's nothing."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # else it might tell us of its own
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            for number in _HEARD:
+                signal.signal(number, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        return pid
+
+    def _child(self, do: Callable[[], None]) -> NoReturn:
+        """Do it and end, without leaving what the parent has entered."""
+        code = 1
+        try:
+            do()
+            code = 0
+        except Exception as error:
+            self._log.error("worker_failed", pid=os.getpid(), error=self._why(error))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        """See who has died, and who hangs."""
+        now = time.monotonic()
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if worker := self._workers.pop(pid, None):
+                self._died(worker, os.waitstatus_to_exitcode(status), now)
+        for worker in self._workers.values():
+            if now - worker.heard > _SILENCE:
+                self._log.error("worker_hangs", pid=worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _died(self, worker: Worker, code: int, now: float) -> None:
+        worker.link.close()
+        scraping.leave(self._folder, worker.slot)
+        if worker.asked:
+            return
+        self._log.error("worker_died", pid=worker.pid, exit_code=code)
+        if worker.generation is self._coming:
+            self._refuse(self._coming)
+            return
+        self._failures = self._failures + 1 if now - worker.born < _SOON else 0
+        self._not_before = now + pause_after(self._failures)
+
+    def _of(self, generation: Generation) -> list[Worker]:
+        return [each for each in self._workers.values() if each.generation is generation]
+
+    def _tell(self, workers: Iterable[Worker], number: int) -> None:
+        for worker in workers:
+            worker.asked = True
+            os.kill(worker.pid, number)
+
+    # Generations
+
+    def _take_in(self, generation: Generation) -> None:
+        self._open.append(generation)
+        self._coming = generation
+
+    def _drop(self, generation: Generation) -> None:
+        """Have its workers finish what they are at."""
+        generation.listeners.close()
+        self._tell(self._of(generation), signal.SIGTERM)
+
+    def _refuse(self, coming: Generation) -> None:
+        """It looked well, but its workers die."""
+        self._coming = None
+        self._drop(coming)
+        if self._serving is not None:
+            self._log.error("reload_refused", error="its workers do not start")
+        else:
+            self._code = 1
+            self._stop()
+
+    def _turn_over(self) -> None:
+        """Serve what is coming once all its workers do, and leave what no worker needs."""
+        coming, before = self._coming, self._serving
+        if coming is not None:
+            ready = [worker.pid for worker in self._of(coming) if worker.ready]
+            if len(ready) == coming.size:
+                self._serving, self._coming, self._failures = coming, None, 0
+                self._log.info("reloaded" if before else "serving", **coming.told, workers=ready)
+                for warning in coming.warnings:
+                    self._log.warning("unsafe_store", warning=warning)
+                if before is not None:
+                    self._drop(before)
+        kept = [] if self._stops else [self._serving, self._coming]
+        for generation in tuple(self._open):
+            if generation not in kept and not self._of(generation):
+                self._open.remove(generation)
+                generation.shared.close()

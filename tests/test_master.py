@@ -1,0 +1,317 @@
+"""Several workers: what one of them, a signal or a new configuration does to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import redis
+
+from proxy import scraping
+from proxy.generation import Generation
+from proxy.listeners import Listeners
+from proxy.master import Master, pause_after
+from proxy.master import Worker as Forked
+from proxy.store.embedded import EmbeddedValkey
+from tests.gateway import events, open_gateway, until
+from tests.scripted import Head, Pause, ScriptedUpstream, Send, chat_stream
+from tests.store.processes import servers
+from tests.web.under_way import HANG, USAGE, WORD, under_way
+from tests.web.workers import Worker, make_key, serving
+
+TWO = 2
+MODEL = {"targets": [{"provider": "openai"}], "price": {"input": 2, "output": 8}}
+
+
+async def answered(worker: Worker, key: str, count: int = 1) -> None:
+    """So many requests, each over a connection of its own."""
+    for _ in range(count):
+        async with aiohttp.ClientSession() as session, worker.post(session, key) as answer:
+            assert answer.status == 200
+            await answer.read()
+
+
+async def total(worker: Worker, name: str) -> float:
+    return sum(v for n, v in (await worker.metrics()).items() if n.partition("{")[0] == name)
+
+
+async def until_total(worker: Worker, name: str, wanted: float) -> None:
+    """Wait for what the workers tell each second."""
+    async with asyncio.timeout(4):
+        while await total(worker, f"visiongate_{name}") != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_reload_lets_streams_end(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """After SIGHUP new requests have the new configuration, and a stream of before goes on."""
+    over = asyncio.Event()
+    head, first, *rest = chat_stream(["one"], USAGE)
+    upstream.script([head, first, Pause(over), *rest])
+    key = await make_key(store_url)
+    async with (
+        serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker,
+        aiohttp.ClientSession() as session,
+        worker.post(session, key) as answer,
+    ):
+        await answer.content.readany()
+        before = worker.pids
+        worker.change({"models": {"gpt-4.1": MODEL}})
+        await worker.serves("reloaded")
+        assert not set(before) & set(worker.pids)
+        headers = {"Authorization": f"Bearer {key}"}
+        over.set()
+        assert events(await answer.read())[-1] == "[DONE]"
+        await until(lambda: not any(map(alive, before)))
+        async with session.get(f"{worker.url}/v1/models/gpt-4.1", headers=headers) as shown:
+            assert shown.status == 200
+        assert await total(worker, "visiongate_config_info") == 1
+        assert await total(worker, "visiongate_workers") == TWO
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"plans": {"default": {"limits": ["5 apples/day"]}}}, "plans.default.limits[0]"),
+        ({"store": {"url": "unix:///nowhere/valkey.sock"}}, "the store at unix:///nowhere"),
+    ],
+    ids=["wrong", "no store"],
+)
+async def test_a_wrong_reload_is_refused(
+    store_url: str,
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    words: str,
+) -> None:
+    """What is wrong at SIGHUP is logged, and the workers serve on."""
+    upstream.script(chat_stream(["one"], USAGE))
+    key = await make_key(store_url)
+    async with serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker:
+        worker.change(changes)
+        assert words in (await worker.told("reload_refused"))["error"]
+        await answered(worker, key)
+        assert all(map(alive, worker.pids))
+
+
+async def test_a_reload_to_a_taken_port_is_refused(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Where the new port is taken, the old one is served."""
+    upstream.script(chat_stream(["one"], USAGE))
+    key = await make_key(store_url)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
+            worker.change({"server": {"port": port}})
+            assert f"port {port}" in (await worker.told("reload_refused"))["error"]
+            await answered(worker, key)
+
+
+async def test_a_reload_moves_to_another_port(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """A new port is served after a reload, and the old one no more."""
+    upstream.script(chat_stream(["one"], USAGE))
+    key = await make_key(store_url)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
+        before, old = worker.pids, worker.url
+        worker.change({"server": {"port": port}})
+        await worker.serves("reloaded")
+        await answered(worker, key)
+        await until(lambda: not any(map(alive, before)))
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", int(old.rpartition(":")[2]))
+
+
+async def test_every_worker_drains(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """A terminal's Ctrl-C reaches every process, and still lets all streams end: once each."""
+    over = asyncio.Event()
+    head, first, *rest = chat_stream(["one"], USAGE)
+    upstream.script([head, first, Pause(over), *rest])
+    key = await make_key(store_url)
+    async with (
+        serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker,
+        aiohttp.ClientSession() as session,
+    ):
+        answers = await asyncio.gather(*(worker.post(session, key) for _ in range(4)))
+        for answer in answers:
+            await answer.content.readany()
+        os.killpg(worker.process.pid, signal.SIGINT)
+        for _ in worker.pids:
+            await worker.told("draining")
+        over.set()
+        for answer in answers:
+            assert events(await answer.read())[-1] == "[DONE]"
+        await worker.ends_well()
+    async with open_gateway(store_url, upstream.url) as another:
+        assert await another.used(key) == {"tokens": (4 * 15, 0)}
+
+
+async def test_a_killed_worker_is_replaced(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Another takes its place, and what it had reserved is free once its lease is over."""
+    upstream.script([Head(), Send(WORD), HANG])
+    key = await make_key(store_url)
+    async with (
+        serving(tmp_path, store_url, upstream.url, "5s") as worker,
+        under_way(worker.url, upstream, key, begun=True),
+    ):
+        (pid,) = worker.pids
+        worker.process.send_signal(signal.SIGSTOP)  # nobody takes its place yet
+        os.kill(pid, signal.SIGKILL)
+        with redis.Redis.from_url(store_url) as store:
+            (reservation,) = store.zrange("vg:{vision}:leases", 0, -1)
+            store.zadd("vg:{vision}:leases", {reservation: 1})
+            worker.process.send_signal(signal.SIGCONT)
+            assert (await worker.told("worker_died"))["exit_code"] == -signal.SIGKILL
+            await until(lambda: not store.zcard("vg:{vision}:leases"))
+        upstream.script(chat_stream(["one"], USAGE))
+        await answered(worker, key)
+
+
+async def test_the_sums_are_those_of_all_workers(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Any worker shows what all have counted, also those that have died since; what is now,
+    such as open streams, is of those that live.
+    """
+    upstream.script(chat_stream(["one"], USAGE))
+    key = await make_key(store_url)
+    async with serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker:
+        await answered(worker, key, 8)
+        upstream.script([Head(), Send(WORD), HANG])
+        async with under_way(worker.url, upstream, key, begun=True):
+            await until_total(worker, "streams_active", 1)
+            await until_total(worker, "requests_total", 8)
+            await until_total(worker, "request_seconds_count", 8)
+            for pid in worker.pids:
+                os.kill(pid, signal.SIGKILL)
+                await worker.told("worker_died")
+        await until_total(worker, "workers", TWO)
+        assert await total(worker, "visiongate_requests_total") == 8
+        assert await total(worker, "visiongate_tokens_total") == 8 * 15
+        assert await total(worker, "visiongate_request_seconds_count") == 8
+        assert await total(worker, "visiongate_streams_active") == 0
+
+
+async def test_workers_do_not_outlive_their_master(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Where the master is killed, its workers finish what they are at and end."""
+    async with serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker:
+        worker.process.kill()
+        await until(lambda: not any(map(alive, worker.pids)))
+
+
+def test_workers_that_die_at_once() -> None:
+    """The first that dies soon is replaced at once, each further one later, within a bound."""
+    assert [pause_after(failures) for failures in range(8)] == [0, 0, 0.25, 0.5, 1, 2, 4, 5]
+
+
+async def test_the_embedded_store_outlives_the_last_worker(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """It is started once, and stops when the last worker has settled."""
+    over = asyncio.Event()
+    head, first, *rest = chat_stream(["one"], USAGE)
+    upstream.script([head, first, Pause(over), *rest])
+    data = tmp_path / "var"
+    with EmbeddedValkey(data) as valkey:
+        key = await make_key(valkey.url)
+    async with (
+        serving(tmp_path, "embedded", upstream.url, "5s", TWO) as worker,
+        under_way(worker.url, upstream, key, begun=True) as client,
+    ):
+        assert len(servers(data)) == 1
+        worker.process.send_signal(signal.SIGTERM)
+        await worker.told("draining")
+        over.set()
+        await client.rest()
+        await worker.ends_well()
+    assert not servers(data)
+    with EmbeddedValkey(data) as valkey:
+        async with open_gateway(valkey.url, upstream.url) as another:
+            assert await another.used(key) == {"tokens": (15, 0)}
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The signals that a master sends to its workers, of which there are none here."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr(os, "waitpid", lambda *_: (0, 0))
+    monkeypatch.setattr(scraping, "leave", lambda *_: None)
+    return sent
+
+
+def idle_master(folder: Path) -> Master:
+    master = Master(lambda before: pytest.fail("nothing to prepare"), str)
+    master._folder = folder
+    return master
+
+
+def forked(master: Master, pid: int, generation: Generation, **more: Any) -> Forked:
+    link = socket.socket()
+    link.close()
+    worker = master._workers[pid] = Forked(pid, pid, generation, link, **more)
+    return worker
+
+
+def generation(size: int) -> Generation:
+    return Generation(None, size, None, Listeners((), (), "", ""), (), ExitStack())  # type: ignore
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_workers_that_do_not_start(
+    killed: list[tuple[int, int]], tmp_path: Path, serving: bool
+) -> None:
+    """Where a new configuration's worker dies before all serve, the others of it are stopped, and
+    what was served goes on; at the first start all is over.
+    """
+    master = idle_master(tmp_path)
+    old, new = generation(1), generation(2)
+    if serving:
+        master._serving = old
+        forked(master, 1, old, ready=True)
+    master._take_in(new)
+    forked(master, 2, new, ready=True)
+    dead = forked(master, 3, new)
+    del master._workers[3]
+    master._died(dead, 1, dead.born)
+    assert master._coming is None
+    assert killed[0] == (2, signal.SIGTERM)
+    assert (master._stops, master._code) == ((0, 0) if serving else (1, 1))
+    assert (1, signal.SIGTERM) not in killed
+
+
+def test_a_worker_that_hangs(killed: list[tuple[int, int]], tmp_path: Path) -> None:
+    """A worker that has not told for a minute that it lives is killed; no other is."""
+    master = idle_master(tmp_path)
+    served = generation(2)
+    forked(master, 1, served, heard=time.monotonic() - 61)
+    forked(master, 2, served, heard=time.monotonic() - 50)
+    master._reap()
+    assert killed == [(1, signal.SIGKILL)]
