@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from proxy.domain.sse import DONE, LARGEST_EVENT, EventSplitter, data_of
+from proxy.domain.sse import DONE, LARGEST_EVENT, EventSplitter, data_of, event
 from proxy.domain.texts import Texts, decoded
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.usage import MOST, Outcome, Phase, Usage, read_usage
@@ -22,6 +22,8 @@ _BATCH: Final = 32 * 1024
 
 _USAGE = re.compile(rb'"usage"(?!\s*:\s*null)')
 _ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
+_END: Final = event(DONE)
+_STREAMING: Final = Phase.STREAMING  # to look up a member of an enum takes as long as a search
 
 
 class StreamMeter:
@@ -36,7 +38,6 @@ class StreamMeter:
     _phase = Phase.NOT_CALLED
     _failed = False
     _usage: Usage | None = None
-    _uncounted_size = 0
     _delivered = 0
     _texts: Texts | None = None
 
@@ -53,7 +54,7 @@ class StreamMeter:
         self._hidden_output = hidden_output
         self._tokenizer = tokenizer
         self._splitter = EventSplitter()
-        self._uncounted: list[bytes] = []
+        self._uncounted = bytearray()
 
     def called(self) -> None:
         """The upstream is about to be asked: from here on it may bill."""
@@ -61,19 +62,30 @@ class StreamMeter:
 
     def refused(self) -> None:
         """The upstream failed, which is refunded where no answer had begun."""
-        self._failed |= self._phase is not Phase.STREAMING
+        self._failed |= self._phase is not _STREAMING
 
     def feed(self, data: bytes) -> bytes:
         """What of `data`, and of what was held before it, goes to the client now.
 
         Raises EventTooLarge.
         """
-        begun = self._phase is Phase.STREAMING
-        whole = begun and data.endswith(b"\n\n") and not self._splitter.held
-        if whole and len(data) <= LARGEST_EVENT and not _tells(data):
+        if (
+            self._splitter.held
+            or len(data) > LARGEST_EVENT
+            or not (self._phase is _STREAMING or data.startswith(b"data: {"))
+        ):
+            return self._cut(data)
+        # After a brace this ends an event, whatever comes next and whichever line ends others
+        # have: up to there no event need be looked at.
+        plain = data.rfind(b"}\n\n", 0, _first_told(data)) + 3
+        if plain < 3:
+            return self._cut(data)
+        self._phase = _STREAMING
+        if plain == len(data):
             self._keep(data)
             return data
-        return b"".join([event for event in self._splitter.feed(data) if self._passes(event)])
+        self._keep(data[:plain])
+        return data[:plain] + self._cut(data[plain:])
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
@@ -90,7 +102,7 @@ class StreamMeter:
         choices = answer.get("choices")
         if answer.get("error") or not isinstance(choices, list) or not choices:
             return False
-        self._phase, self.complete = Phase.STREAMING, True
+        self._phase, self.complete = _STREAMING, True
         if self._usage is None or not self._usage.output:
             self._delivered += self._tokenizer.guess(Texts().of_answer(answer))
             if not self._delivered and self._usage is None:
@@ -110,16 +122,23 @@ class StreamMeter:
         exact = self._tokenizer.exact
         return Outcome(phase, self._usage, self._delivered, self._hidden_output, exact)
 
+    def _cut(self, data: bytes) -> bytes:
+        """As `feed`, event by event."""
+        return b"".join([event for event in self._splitter.feed(data) if self._passes(event)])
+
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
-        tells = _tells(event)
-        if not tells and self._phase is Phase.STREAMING:
+        if event == _END:
+            self._phase, self.complete = _STREAMING, True
+            return True
+        tells = _first_told(event) < len(event)
+        if not tells and self._phase is _STREAMING:
             self._keep(event)
             return True
         data = data_of(event)
         if not data:
             return True  # comments are no answer
-        self._phase = Phase.STREAMING
+        self._phase = _STREAMING
         if data.strip() == DONE:
             self.complete = True
             return True
@@ -141,37 +160,40 @@ class StreamMeter:
         that came so far. One without output stands for the input alone.
         """
         if usage.output:
-            self._uncounted, self._uncounted_size, self._delivered = [], 0, 0
+            self._uncounted.clear()
+            self._delivered = 0
         if usage.output or self._usage is None or not self._usage.output:
             self._usage = usage
 
     def _keep(self, data: bytes) -> None:
-        self._uncounted.append(data)
-        self._uncounted_size += len(data)
-        if self._uncounted_size > _BATCH:
+        self._uncounted += data
+        if len(self._uncounted) > _BATCH:
             self._count_kept()
 
     def _count_kept(self) -> None:
         if not self._uncounted:
             return
-        kept, self._uncounted, self._uncounted_size = b"".join(self._uncounted), [], 0
+        kept = bytes(self._uncounted)
+        self._uncounted.clear()
         self._texts = self._texts or Texts()
         self._delivered += self._tokenizer.guess(self._texts.of_events(kept))
 
 
-def _tells(data: bytes) -> bool:
-    """Whether this may hold usage, an error or the end mark."""
-    return (
-        # Most servers that have a usage in every chunk write it so.
-        (data.count(b'"usage"') != data.count(b'"usage":null') and bool(_USAGE.search(data)))
-        or (data.find(b'"error"') >= 0 and bool(_ERROR.search(data)))
-        or data.find(b"[DONE]") >= 0
-    )
+def _first_told(data: bytes) -> int:
+    """Where the first of what may be usage, an error or the end mark is, or the data's length."""
+    first = len(data)
+    # Most servers that have a usage in every chunk write it so.
+    if data.count(b'"usage"') != data.count(b'"usage":null') and (told := _USAGE.search(data)):
+        first = told.start()
+    if data.find(b'"error"', 0, first) >= 0 and (told := _ERROR.search(data, 0, first)):
+        first = told.start()
+    done = data.find(b"[DONE]", 0, first)
+    return first if done < 0 else done
 
 
 def _usage_of(chunk: Mapping[str, Any], most: Usage) -> Usage | None:
     """The usage of a chunk; older Groq streams have it in a field of their own."""
     own = chunk.get("x_groq")
-    return read_usage(chunk.get("usage"), most) or read_usage(
-        own.get("usage") if isinstance(own, dict) else None, most
+    return read_usage(chunk.get("usage"), most) or (
+        read_usage(own.get("usage"), most) if isinstance(own, dict) else None
     )

@@ -29,23 +29,25 @@ class EventSplitter:
     The pieces of `feed` and the `rest` together are the bytes fed, in order.
     """
 
-    __slots__ = ("_held", "_seen")
+    __slots__ = ("_seen", "held")
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        #: The event that has begun and not ended.
+        self.held = bytearray()
         self._seen = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EventTooLarge, and is of no use after."""
-        if not self._held and data.find(b"\r") < 0:  # what most servers send
+        size = len(self.held) + len(data)
+        if not self.held and data.find(b"\r") < 0:  # what most servers send
             *whole, rest = data.split(b"\n\n")
             if rest:
                 self._hold(bytearray(rest))
             events = [event + b"\n\n" for event in whole]
         else:
-            self._held += data
-            events = self._cut(self._held)
-        if max(len(self._held), *map(len, events), 0) > LARGEST_EVENT:
+            self.held += data
+            events = self._cut(self.held)
+        if size > LARGEST_EVENT and max(map(len, (self.held, *events))) > LARGEST_EVENT:
             raise EventTooLarge
         return events
 
@@ -59,18 +61,13 @@ class EventSplitter:
         return events
 
     def _hold(self, begun: bytearray) -> None:
-        self._held = begun
+        self.held = begun
         # An end is at most four bytes, so three of the old ones may belong to it.
         self._seen = max(len(begun) - 3, 0)
 
-    @property
-    def held(self) -> int:
-        """Bytes of the event that has begun and not ended."""
-        return len(self._held)
-
     def rest(self) -> bytes:
         """What is left when the stream has ended."""
-        held, self._held, self._seen = bytes(self._held), bytearray(), 0
+        held, self.held, self._seen = bytes(self.held), bytearray(), 0
         return held
 
 

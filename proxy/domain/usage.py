@@ -225,7 +225,8 @@ def read_usage(found: Any, most: Usage = MOST) -> Usage | None:
     if input > most.input or output > most.output:
         return None
     details = found.get("prompt_tokens_details")
-    details = details if isinstance(details, dict) else {}
+    if not isinstance(details, dict):
+        return Usage(input, output)
     cached = min(_count(details, "cached_tokens") or 0, input)
     cache_write = min(_count(details, "cache_write_tokens") or 0, input - cached)
     return Usage(input, output, cached, cache_write, _count(details, "image_tokens"))
@@ -233,6 +234,4 @@ def read_usage(found: Any, most: Usage = MOST) -> Usage | None:
 
 def _count(found: Mapping[str, Any], name: str) -> int | None:
     value = found.get(name)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
-        return value
-    return None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None  # True is no count

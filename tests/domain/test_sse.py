@@ -24,7 +24,7 @@ def test_events_are_the_same_for_every_split(stream: bytes, cuts: list[int]) -> 
     rest = splitter.rest()
     assert b"".join(events) + rest == stream
     assert [*events, rest] if rest else events == cut(stream)
-    assert splitter.held == 0
+    assert not splitter.held
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\n\n", b"\n\r\n"])
@@ -33,7 +33,7 @@ def test_an_event_is_out_with_its_last_byte(end: bytes) -> None:
     splitter = EventSplitter()
     assert splitter.feed(b"data: x" + end[:-1]) == []
     assert splitter.feed(end[-1:]) == [b"data: x" + end]
-    assert splitter.held == 0
+    assert not splitter.held
 
 
 def test_a_trailing_cr_waits_for_its_lf() -> None:
@@ -65,7 +65,7 @@ def test_an_endless_event_of_8_mib_raises() -> None:
     block = b"x" * 1024
     for _ in range(8 * 1024):
         assert splitter.feed(block) == []
-    assert splitter.held == sse.LARGEST_EVENT
+    assert len(splitter.held) == sse.LARGEST_EVENT
     with pytest.raises(EventTooLarge):
         splitter.feed(b"x")
 
