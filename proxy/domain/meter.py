@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from proxy.domain.sse import DONE, LARGEST_EVENT, EventSplitter, data_of, event
+from proxy.domain.sse import DONE, END, LARGEST_EVENT, EventSplitter, data_of
 from proxy.domain.texts import Texts, decoded
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.usage import MOST, Outcome, Phase, Usage, read_usage
@@ -22,7 +22,6 @@ _BATCH: Final = 32 * 1024
 
 _USAGE = re.compile(rb'"usage"(?!\s*:\s*null)')
 _ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
-_END: Final = event(DONE)
 _STREAMING: Final = Phase.STREAMING  # to look up a member of an enum takes as long as a search
 
 
@@ -81,16 +80,16 @@ class StreamMeter:
         if plain < 3:
             return self._cut(data)
         self._phase = _STREAMING
-        if plain == len(data):
-            self._keep(data)
-            return data
-        self._keep(data[:plain])
-        return data[:plain] + self._cut(data[plain:])
+        head = data[:plain]
+        self._keep(head)
+        return head if plain == len(data) else head + self._cut(data[plain:])
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
+        if not self._splitter.held:
+            return b""
         rest = self._splitter.rest()
-        return rest if rest and self._passes(rest) else b""
+        return rest if self._passes(rest) else b""
 
     def whole(self, body: bytes) -> bool:
         """The whole answer to a request that asked for no stream; whether it is one.
@@ -128,10 +127,11 @@ class StreamMeter:
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
-        if event == _END:
+        if event == END:
             self._phase, self.complete = _STREAMING, True
             return True
-        tells = _first_told(event) < len(event)
+        # What most servers send needs no closer look.
+        tells = event.find(b'"usage":{') >= 0 or _first_told(event) < len(event)
         if not tells and self._phase is _STREAMING:
             self._keep(event)
             return True
@@ -181,14 +181,12 @@ class StreamMeter:
 
 def _first_told(data: bytes) -> int:
     """Where the first of what may be usage, an error or the end mark is, or the data's length."""
-    first = len(data)
-    # Most servers that have a usage in every chunk write it so.
-    if data.count(b'"usage"') != data.count(b'"usage":null') and (told := _USAGE.search(data)):
+    told = _USAGE.search(data)
+    first = told.start() if told else len(data)
+    if data.find(b'"error"') >= 0 and (told := _ERROR.search(data, 0, first)):
         first = told.start()
-    if data.find(b'"error"', 0, first) >= 0 and (told := _ERROR.search(data, 0, first)):
-        first = told.start()
-    done = data.find(b"[DONE]", 0, first)
-    return first if done < 0 else done
+    done = data.find(b"[DONE]")
+    return first if done < 0 else min(first, done)
 
 
 def _usage_of(chunk: Mapping[str, Any], most: Usage) -> Usage | None:

@@ -152,6 +152,9 @@ class Phase(Enum):
     COMPLETE = "complete"  # the provider's own end mark came
 
 
+_UNBILLED: Final = (Phase.NOT_CALLED, Phase.REFUSED)
+
+
 class Outcome(Struct, frozen=True):
     """What the meter knows. `delivered` is our own count of the output since `usage` was told:
     of all of it, where none was, or one without any output. `exact`: the count is no guess.
@@ -167,10 +170,9 @@ class Outcome(Struct, frozen=True):
 def charge(estimate: Estimate, outcome: Outcome) -> Charge:
     """The upstream's own figures where they came, and our count of what was delivered after."""
     reserved = estimate.amounts
-    if outcome.phase is Phase.NOT_CALLED:
-        return Charge(Amounts(0, 0, 0, 0, 0), 0, 0, "estimated")
-    if outcome.phase is Phase.REFUSED:
-        return Charge(Amounts(reserved.requests, 0, 0, 0, 0), 0, 0, "estimated")
+    if outcome.phase in _UNBILLED:
+        requests = reserved.requests if outcome.phase is Phase.REFUSED else 0
+        return Charge(Amounts(requests, 0, 0, 0, 0), 0, 0, "estimated")
     usage = outcome.usage or Usage(reserved.input, 0, image=estimate.image)
     told = outcome.usage is not None and _tells_output(outcome.usage, outcome)
     later = outcome.delivered

@@ -155,6 +155,16 @@ def test_events_come_out_with_their_last_byte() -> None:
     assert metered.feed(second[-1:]) == second
 
 
+@pytest.mark.parametrize("odd", [b"\n", b": ping", b"\r", b"data: [DONE"])
+def test_a_read_that_ends_after_an_event(odd: bytes) -> None:
+    """What follows the blank line in a read is the next event's, though it be a line end."""
+    first, usage = event(chunk("a")), event(usage_chunk())
+    metered = meter()
+    assert metered.feed(first) == first
+    assert metered.feed(first + odd) == first
+    assert through(metered, [b"\n" + usage]) == through(meter(), [odd + b"\n" + usage])
+
+
 def test_a_half_event_at_the_end_passes_and_is_counted() -> None:
     """An event without its end goes to the client when the stream is over."""
     metered = meter()
