@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -38,6 +38,7 @@ class Exchange:
     _reusable = False
     _raw: bytes | bytearray = b""  # of a head that has begun
     _framing: Framing | None = None
+    _held: deque[bytes] | None = None  # the body's, until somebody asks; empty ones are large
     _held_size = 0
     _sink: Sink | None = None
     _paused = False
@@ -54,7 +55,6 @@ class Exchange:
         self._idle = timeouts.idle
         self._all_by = self.begun + timeouts.total
         self._first_by = min(self.begun + timeouts.first_byte, self._all_by)
-        self._held: deque[bytes] = deque()  # the body's, until somebody asks
 
     def attach(self, connection: Connection) -> None:
         self.connection = connection
@@ -104,7 +104,7 @@ class Exchange:
         if not self._held:
             return b""
         self._first_by = self._all_by
-        return self._take()
+        return self._take(self._held)
 
     async def deliver(self, sink: Sink) -> None:
         self._sink = sink
@@ -131,7 +131,7 @@ class Exchange:
 
     def abort(self, reason: GatewayError) -> None:
         if not self._left:
-            self._held.clear()
+            self._held = None
             self._fail(self._error or reason)
 
     def finish(self) -> bool:
@@ -140,7 +140,7 @@ class Exchange:
         clean = self._error is None and framing is not None and framing.done and not framing.excess
         over = clean and self._sent and self._reusable and not connection.closing
         kept = over and not self._transport.get_write_buffer_size()
-        self._held.clear()
+        self._held = None
         self._held_size = 0
         self._read_on()
         connection.exchange = self._sink = self._error = None
@@ -223,9 +223,11 @@ class Exchange:
             try:
                 self._sink(body)
             except BaseException as error:  # the receiving side's, which `deliver` raises
-                self._held.clear()
+                self._held = None
                 self._fail(error)
         else:
+            if self._held is None:
+                self._held = deque()
             self._held.append(body)
             self._held_size += len(body)
             self._read_on()
@@ -236,14 +238,16 @@ class Exchange:
             return
         self._flushing = True  # the sink itself may pause and resume
         while self._held and not self._paused:
-            self._body(self._take())
+            self._body(self._take(self._held))
         self._flushing = False
         if not self._held:
             self.wake()
 
-    def _take(self) -> bytes:
-        piece = self._held.popleft()
+    def _take(self, held: deque[bytes]) -> bytes:
+        piece = held.popleft()
         self._held_size -= len(piece)
+        if not held:
+            self._held = None
         self._read_on()
         return piece
 
@@ -257,22 +261,20 @@ class Exchange:
             else:
                 self._transport.resume_reading()
 
-    async def _more(self) -> None:
-        """Wait until something has changed. Raises what has gone wrong."""
+    def _more(self) -> Awaitable[None]:
+        """When something has changed. Raises what has gone wrong."""
         if self._error is not None:
             raise self._error
-        await self._change()
+        return self._change()
 
-    async def _change(self) -> None:
+    def _change(self) -> Awaitable[None]:
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

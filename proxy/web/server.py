@@ -54,7 +54,7 @@ class _Server(web.Server):
 
     def _serve(self, http: web.Request) -> Awaitable[web.StreamResponse]:
         """As the application would, but without looking for what is known of a plain path."""
-        known = self._known.get((http.method, http.rel_url.raw_path))
+        known = self._known.get((http.method, http.raw_path))
         if known is None or hdrs.EXPECT in http.headers:
             return self._resolve_and_serve(http)
         http._match_info, handler = known
