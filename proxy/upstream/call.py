@@ -109,8 +109,7 @@ class Call(Endable, Protocol):
     def status(self) -> int:
         """0 until the answer's head has come."""
 
-    @property
-    def headers(self) -> Mapping[str, str]: ...
+    headers: Mapping[str, str]
 
     @property
     def over(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Final
 
 from aiohttp import web
@@ -13,7 +13,7 @@ from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
 from proxy.store.ledger import Lease
-from proxy.upstream.call import Call, Outgoing
+from proxy.upstream.call import Call, Outgoing, Sink
 from proxy.web.answer import SOURCE, error_event, raw_json
 from proxy.web.door import DOOR, Door, stopping
 from proxy.web.outlet import Outlet
@@ -31,24 +31,24 @@ class _SlowClient(GatewayError):
     reason = "slow_client"
 
 
-async def relay(
-    http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease, *, stream: bool
-) -> web.StreamResponse:
-    """Ask the upstream and pass on what it answers; `headers` go with the answer.
+def relay(
+    http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease, *, stream: bool
+) -> Awaitable[web.StreamResponse]:
+    """Ask the upstream and pass on what it answers; `headers` go with the answer, and are its own.
 
     Raises GatewayError for what goes wrong before the answer's first byte, and
     ConnectionError where the client has gone.
     """
-    headers = {**headers, SOURCE: "upstream"}
     http[TRACE].ended = "client_gone"  # until something else is known
+    headers[SOURCE] = "upstream"
     work = _relayed(http, outgoing, headers, lease, stream)
     if not stream:
-        return await _outlive(http, work, lease)
-    return await (_outlive(http, work, lease, _READ_ON) if lease.access.drain else work)
+        return _outlive(http, work, lease)
+    return _outlive(http, work, lease, _READ_ON) if lease.access.drain else work
 
 
 async def _relayed(
-    http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease, stream: bool
+    http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease, stream: bool
 ) -> web.StreamResponse:
     """A call that can be ended from its beginning; a failure is accounted for."""
     door, trace = http.app[DOOR], http[TRACE]
@@ -97,7 +97,7 @@ async def _outlive(
 
 
 async def _stream(
-    call: Call, http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
+    call: Call, http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease
 ) -> web.StreamResponse:
     """Every byte to the client; a failure ends in an error event and an unclean close."""
     door, trace, meter = http.app[DOOR], http[TRACE], lease.meter
@@ -107,14 +107,57 @@ async def _stream(
         raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
     trace.got_first_byte()
     outlet = Outlet(http, headers, door.patience, reads_on=lease.access.drain)
+    # A stream may last for minutes, and these have done their work.
+    call.headers = outgoing.headers = {}
+    headers.clear()
+    lease.states = ()
+    sink = _sink(call, outlet, lease, door)
+    failure: GatewayError | None = None
     door.metrics.streaming += 1
     try:
-        failure = await _pump(call, first, lease, outlet, door)
+        sink(first)
+        if not call.over:  # else all of it goes out at once, with its end
+            if not outlet.flush():
+                _hold(call, outlet, door)
+            await call.deliver(sink)
+    except EventTooLarge:
+        failure = AnswerTooLarge("An event of the upstream is too large.")
+    except GatewayError as error:
+        failure = None if meter.complete else error  # after the end mark nothing is missed
     except Exception:
         outlet.break_off(error_event(GatewayError("The gateway failed on this request.")))
         raise
     finally:
         door.metrics.streaming -= 1
+    _end(outlet, lease, trace, failure)
+    return outlet.response
+
+
+def _sink(call: Call, outlet: Outlet, lease: Lease, door: Door) -> Sink:
+    """What puts the upstream's bytes into the outlet.
+
+    It raises ConnectionError where the client has gone and nobody reads on.
+    """
+    feed, write, clock = lease.meter.feed, outlet.write, time.perf_counter
+    observe_gap = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
+    last = 0.0
+
+    def sink(data: bytes) -> None:
+        nonlocal last
+        now = clock()
+        if last:
+            observe_gap(now - last)
+        last = now
+        passed = feed(data)
+        if passed and not write(passed):
+            _hold(call, outlet, door)
+
+    return sink
+
+
+def _end(outlet: Outlet, lease: Lease, trace: Trace, failure: GatewayError | None) -> None:
+    """End the client's stream: well, or with what has gone wrong."""
+    meter = lease.meter
     told = meter.error_sent
     rest = b"" if failure else meter.rest()
     if failure is None and not meter.complete:
@@ -123,51 +166,17 @@ async def _stream(
     if failure is not None:
         _account(lease, trace, failure)
         outlet.break_off(b"" if told else error_event(failure))
-    else:
-        if rest:
-            outlet.write(rest)
-        outlet.end()
-        trace.ended = UpstreamFailed.reason if meter.error_sent else "complete"
-    return outlet.response
+        return
+    if rest:
+        outlet.write(rest)
+    outlet.end()
+    trace.ended = UpstreamFailed.reason if meter.error_sent else "complete"
 
 
-async def _pump(
-    call: Call, first: bytes, lease: Lease, outlet: Outlet, door: Door
-) -> GatewayError | None:
-    """The upstream's bytes into the outlet until they end, or why they cannot.
-
-    Raises ConnectionError where the client has gone and nobody reads on.
-    """
-    meter = lease.meter
-    feed, write = meter.feed, outlet.write
-    observe_gap = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
-    last = 0.0
-
-    def hold() -> None:
-        call.pause()
-        door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
-
-    def sink(data: bytes) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if last:
-            observe_gap(now - last)
-        last = now
-        passed = feed(data)
-        if passed and not write(passed):
-            hold()
-
-    try:
-        sink(first)
-        if not call.over:  # else all of it goes out at once, with its end
-            if not outlet.flush():
-                hold()
-            await call.deliver(sink)
-    except EventTooLarge:
-        return AnswerTooLarge("An event of the upstream is too large.")
-    except GatewayError as error:
-        return None if meter.complete else error  # after the end mark nothing is missed
-    return None
+def _hold(call: Call, outlet: Outlet, door: Door) -> None:
+    """Take no more until the client has caught up."""
+    call.pause()
+    door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
 
 
 async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
@@ -183,7 +192,7 @@ async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
 
 
 async def _whole(
-    call: Call, http: web.Request, outgoing: Outgoing, headers: Mapping[str, str], lease: Lease
+    call: Call, http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease
 ) -> web.StreamResponse:
     """The provider's time-outs bound it: what is cut short shows none of its output, and costs
     all that was reserved.
