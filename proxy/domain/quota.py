@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -31,6 +32,12 @@ _KINDS: Final = {
     "tokens": "tokens",
     "input tokens": "tokens",
     "output tokens": "tokens",
+}
+
+#: The limit, what remains of it, and when it is whole again.
+_HEADERS: Final = {
+    kind: tuple(f"x-ratelimit-{figure}-{kind}" for figure in ("limit", "remaining", "reset"))
+    for kind in ("requests", "tokens")
 }
 
 #: How a request asks for less of a unit.
@@ -250,27 +257,31 @@ def limit_headers(states: Iterable[State], asked: Amounts | None, now: int) -> d
     """
     least: dict[str, tuple[float, int, int, State]] = {}
     for state in states:
-        kind = _KINDS.get(state.bound.limit.unit)
+        unit, amount = state.bound.limit.unit, state.amount
+        kind = _KINDS.get(unit)
         if kind is not None:
-            more = asked.of(state.bound.limit.unit) if asked else 0
-            left = max(0, state.amount - state.used - state.reserved - more)
-            share = left / state.amount if state.amount else 0.0
+            more = asked.of(unit) if asked else 0
+            left = amount - state.used - state.reserved - more
+            share = left / amount if left > 0 else 0.0
             if kind not in least or share < least[kind][0]:
                 least[kind] = share, left, more, state
     headers: dict[str, str] = {}
     for kind, (_, left, more, state) in least.items():
-        headers[f"x-ratelimit-limit-{kind}"] = str(state.amount)
-        headers[f"x-ratelimit-remaining-{kind}"] = str(left)
+        limit, remaining, reset = _HEADERS[kind]
+        headers[limit] = str(state.amount)
+        headers[remaining] = str(left if left > 0 else 0)
         if (end := resets_at(state, now, more)) is not None:
-            headers[f"x-ratelimit-reset-{kind}"] = duration(end - now)
+            headers[reset] = duration(end - now)
     return headers
 
 
 def duration(ms: int) -> str:
     """A span as OpenAI's headers have it: 20ms, 1s, 6m0s, 3h0m2s."""
-    if ms < 1000:
-        return f"{ms}ms"
-    seconds = -(-ms // 1000)
+    return f"{ms}ms" if ms < 1000 else _clock(-(-ms // 1000))
+
+
+@lru_cache(64)  # a calendar window ends alike for all that ask within a second
+def _clock(seconds: int) -> str:
     hours, rest = divmod(seconds, 3600)
     minutes, seconds = divmod(rest, 60)
     if hours:
