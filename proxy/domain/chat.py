@@ -201,7 +201,10 @@ def _images(
             if part["type"] == "image_url":
                 image = part["image_url"]
                 url, own = image["url"], image.get("detail") or detail
-                cut = is_cut(url) if cuts else False
-                image["url"], data = (url[:-1], next(left)) if cut else split_data(url)
-                images.append(ImagePart(number, index, image["url"], own, data=data, cut=cut))
+                data, cut = None, False
+                if url[:5].lower() == "data:":
+                    cut = bool(cuts) and is_cut(url)
+                    url, data = (url[:-1], next(left)) if cut else split_data(url)
+                    image["url"] = url
+                images.append(ImagePart(number, index, url, own, data=data, cut=cut))
     return tuple(images)

@@ -25,7 +25,9 @@ _NUL: Final = b"\0"
 def sent_messages(request: ChatRequest) -> Steps[Pieces]:
     """The messages with their images as `images` has them; all else is the client's bytes."""
     raw: bytes | msgspec.Raw = request.fields["messages"]
-    changed, data, hole = list[ImagePart](), Pieces(), _NUL
+    changed: list[ImagePart] = []
+    data: Pieces = []
+    hole = _NUL
     for image in request.images:
         says = _says(request.messages, image)
         if not says:
