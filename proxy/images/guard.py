@@ -114,10 +114,10 @@ class ImageGuard:
         self, parts: Sequence[ImagePart], rules: ImageRules, room: _Room
     ) -> list[ImagePart]:
         steps = self._judge(parts, rules, room)
-        if all(len(part.data or b"") <= _LARGE for part in parts):
-            return await in_turns(steps)
-        async with self._large:
-            return await in_turns(steps)
+        if any([part.data and len(part.data) > _LARGE for part in parts]):
+            async with self._large:
+                return await in_turns(steps)
+        return await in_turns(steps)
 
     def _judge(
         self, parts: Sequence[ImagePart], rules: ImageRules, room: _Room

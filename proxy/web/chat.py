@@ -111,10 +111,14 @@ async def outgoing_call(
     """The provider's request: its own headers, and of the client's only those on the list."""
     provider = door.providers[target.provider]
     secret = choose_secret(provider, door.draw())
-    passed = {k: v for k in _PASSED_UP if (v := http.headers.get(k, "")) and v.isascii()}
+    headers = {REQUEST_ID: http[TRACE].id, **openai.headers(secret)}
+    for name in _PASSED_UP:
+        value = http.headers.get(name)
+        if value and value.isascii():
+            headers[name] = value
     return Outgoing(
         url=provider.base_url + openai.PATH,
-        headers={**passed, REQUEST_ID: http[TRACE].id, **openai.headers(secret)},
+        headers=headers,
         body=await in_turns(openai.encode(request, target, model.output_param)),
         timeouts=provider.timeouts,
         secret=secret,

@@ -120,7 +120,7 @@ def request_id(http: web.BaseRequest) -> str:
     if given is not None and _ID.fullmatch(given):
         return given
     # Seeded anew in a forked process. It tells requests apart, and need be no secret.
-    return f"req_{random.getrandbits(96):024x}"
+    return "req_" + random.getrandbits(96).to_bytes(12, "big").hex()
 
 
 def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:

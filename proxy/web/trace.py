@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 
 from aiohttp import web
 
@@ -33,12 +33,12 @@ class Trace:
         self.id = id
         self.client = client
         self.route = route
-        self.started = time.perf_counter()
+        self.started = perf_counter()
         self.stages: list[tuple[str, float]] = []
 
     def stage(self, name: str) -> None:
         """The time since the last stage, or the beginning, went into this one."""
-        self.stages.append((name, time.perf_counter()))
+        self.stages.append((name, perf_counter()))
 
     def reserved(self, lease: Lease, would_be: LimitExceeded | None) -> None:
         self.lease = lease
@@ -48,7 +48,7 @@ class Trace:
 
     def got_first_byte(self) -> None:
         if self.first_byte is None:
-            self.first_byte = time.perf_counter() - self.started
+            self.first_byte = perf_counter() - self.started
 
 
 TRACE = web.RequestKey("trace", Trace)
