@@ -22,6 +22,14 @@ _encode = msgspec.json.encode
 _NUL: Final = b"\0"
 
 
+def as_came(request: ChatRequest) -> Pieces | None:
+    """The messages as the client wrote them, if that is how they are to be sent."""
+    for image in request.images:
+        if image.cut or not _says(request.messages, image):
+            return None
+    return [memoryview(request.fields["messages"])]
+
+
 def sent_messages(request: ChatRequest) -> Steps[Pieces]:
     """The messages with their images as `images` has them; all else is the client's bytes."""
     raw: bytes | msgspec.Raw = request.fields["messages"]

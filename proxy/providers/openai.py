@@ -10,8 +10,6 @@ import msgspec
 from proxy.domain.chat import ChatRequest
 from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
-from proxy.domain.sending import sent_messages
-from proxy.domain.steps import Steps
 
 PATH = "/chat/completions"
 
@@ -24,13 +22,12 @@ def headers(api_key: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def encode(request: ChatRequest, target: Target, output_param: str) -> Steps[Pieces]:
-    """The request's body as the target is to get it.
+def encode(request: ChatRequest, messages: Pieces, target: Target, output_param: str) -> Pieces:
+    """The request's body as the target is to get it, with these messages (domain/sending.py).
 
-    Replaced: the images that are to go up otherwise, the model's name, the output cap under the
-    name that the model accepts, and `stream_options`, since usage is always asked for. `detail`
-    is the reference's own and was pushed down into the images. Every other field is the client's
-    bytes.
+    Replaced: the model's name, the output cap under the name that the model accepts, and
+    `stream_options`, since usage is always asked for. `detail` is the reference's own and was
+    pushed down into the images. Every other field is the client's bytes.
     """
     fields: dict[str, Any] = {
         name: raw for name, raw in request.fields.items() if name not in _REPLACED
@@ -39,7 +36,6 @@ def encode(request: ChatRequest, target: Target, output_param: str) -> Steps[Pie
     fields[output_param] = request.cap
     if request.stream:
         fields["stream_options"] = {**_options(request.fields), "include_usage": True}
-    messages = yield from sent_messages(request)
     return [msgspec.json.encode(fields)[:-1] + b',"messages":', *messages, b"}"]
 
 

@@ -16,6 +16,7 @@ from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import limit_headers
 from proxy.domain.routing import Model, Target, choose_target, find_model
+from proxy.domain.sending import as_came, sent_messages
 from proxy.domain.usage import Estimate, most_believed
 from proxy.providers import openai
 from proxy.store.ledger import Lease
@@ -116,10 +117,13 @@ async def outgoing_call(
         value = http.headers.get(name)
         if value and value.isascii():
             headers[name] = value
+    messages = as_came(request)
+    if messages is None:
+        messages = await in_turns(sent_messages(request))
     return Outgoing(
         url=provider.base_url + openai.PATH,
         headers=headers,
-        body=await in_turns(openai.encode(request, target, model.output_param)),
+        body=openai.encode(request, messages, target, model.output_param),
         timeouts=provider.timeouts,
         secret=secret,
         transport=provider.transport,

@@ -9,7 +9,10 @@ import pytest
 
 from proxy.domain.chat import ChatRequest, parse_chat
 from proxy.domain.errors import BadRequest
+from proxy.domain.routing import Target
+from proxy.domain.sending import as_came, sent_messages
 from proxy.domain.steps import finish
+from proxy.providers.openai import encode
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -45,6 +48,12 @@ def raw(field: str) -> bytes:
 def parse(body: Any, allowed: frozenset[str] = NOTHING) -> ChatRequest:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return finish(parse_chat(raw, allowed))
+
+
+def going_up(request: ChatRequest, target: Target, output_param: str = "max_tokens") -> bytes:
+    """The body that the provider gets."""
+    messages = as_came(request) or finish(sent_messages(request))
+    return b"".join(encode(request, messages, target, output_param))
 
 
 def refused(body: Any, allowed: frozenset[str] = NOTHING) -> BadRequest:

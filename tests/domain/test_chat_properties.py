@@ -15,12 +15,10 @@ from proxy.domain import messages, parameters
 from proxy.domain.errors import GatewayError
 from proxy.domain.estimate import cap_output, text_tokens
 from proxy.domain.routing import Target
-from proxy.domain.steps import finish
 from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE
 from proxy.domain.vocabulary import CARRIERS, REFUSED, THINKING
-from proxy.providers.openai import encode
-from tests.domain.bodies import VISION, parse, raw
+from tests.domain.bodies import VISION, going_up, parse, raw
 
 TARGET = Target("openai", "gpt-4o-2024-11-20", 1, 1, FREE)
 FULL: dict[str, Any] = {
@@ -66,7 +64,7 @@ def served(body: dict[str, Any]) -> dict[str, Any] | GatewayError:
     try:
         capped = cap_output(parse(body), (), 4096)
         assert text_tokens(capped, tokenizer_for("another")) > 0
-        sent = b"".join(finish(encode(capped, TARGET, "max_tokens")))
+        sent = going_up(capped, TARGET)
     except GatewayError as error:
         return error
     decoded: dict[str, Any] = json.loads(sent)
@@ -130,7 +128,7 @@ def test_unknown_fields_reach_the_provider_exactly(fields: dict[str, Any], escap
     """What nobody here knows is sent on with every integer and character as it came."""
     body = json.dumps({**VISION, **fields}, ensure_ascii=escaped, indent=1)
     request = cap_output(parse(body.encode()), (), 4096)
-    sent = b"".join(finish(encode(request, TARGET, "max_tokens")))
+    sent = going_up(request, TARGET)
     decoded = json.loads(sent)
     wanted = {"model": TARGET.model, "stream_options": {"include_usage": True}}
     assert decoded == {**VISION, **fields, **wanted}
@@ -142,5 +140,5 @@ def test_unknown_fields_reach_the_provider_exactly(fields: dict[str, Any], escap
 def test_integers_and_text_are_sent_verbatim(number: int, text: str) -> None:
     """Integers beyond 64 bits and any text keep their very bytes."""
     field = f'"u": [ {number} , {json.dumps(text, ensure_ascii=False)}]'
-    sent = b"".join(finish(encode(cap_output(parse(raw(field)), (), 10), TARGET, "max_tokens")))
+    sent = going_up(cap_output(parse(raw(field)), (), 10), TARGET)
     assert field.partition(": ")[2].encode() in sent

@@ -9,17 +9,16 @@ import pytest
 
 from proxy.domain.estimate import OutputCap, cap_output
 from proxy.domain.routing import Target
-from proxy.domain.steps import finish
 from proxy.domain.usage import FREE
-from proxy.providers.openai import encode, headers
-from tests.domain.bodies import IMAGE, TEXT, VISION, asks, hello, parse, raw
+from proxy.providers.openai import headers
+from tests.domain.bodies import IMAGE, TEXT, VISION, asks, going_up, hello, parse, raw
 
 TARGET = Target("openai", "gpt-4o-2024-11-20", 1, 1, FREE)
 
 
 def sent(body: Any, output_param: str = "max_tokens", cap: int | None = None) -> dict[str, Any]:
     request = cap_output(parse(body), (OutputCap(cap=cap),), 4096)
-    decoded: dict[str, Any] = json.loads(b"".join(finish(encode(request, TARGET, output_param))))
+    decoded: dict[str, Any] = json.loads(going_up(request, TARGET, output_param))
     return decoded
 
 
@@ -50,7 +49,7 @@ def test_one_cap_is_sent(fields: dict[str, Any], output_param: str) -> None:
 def test_detail_at_the_top_is_not_sent_on() -> None:
     """The reference's own field reaches the provider inside the images alone."""
     request = cap_output(parse(asks(IMAGE, TEXT, detail="low")), (), 10)
-    out = json.loads(b"".join(finish(encode(request, TARGET, "max_tokens"))))
+    out = json.loads(going_up(request, TARGET))
     assert "detail" not in out
     assert out["messages"][0]["content"][0]["image_url"]["detail"] == "low"
     assert "detail" not in sent(hello(detail=None))
@@ -94,7 +93,7 @@ def test_all_else_is_the_clients() -> None:
 def test_bytes_are_the_clients(value: str) -> None:
     """The bytes of a field that nobody changed go out as they came."""
     request = cap_output(parse(raw(f'"made_up": {value}')), (), 10)
-    assert b'"made_up":' + value.encode() in b"".join(finish(encode(request, TARGET, "max_tokens")))
+    assert b'"made_up":' + value.encode() in going_up(request, TARGET)
 
 
 def test_headers() -> None:
