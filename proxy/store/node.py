@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import redis.asyncio as aioredis
@@ -20,6 +20,7 @@ from redis.exceptions import AskError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
+from proxy.domain.errors import StoreUnavailable
 from proxy.store.commands import Command, Work
 from proxy.store.lines import NOT_PRIMARY, Call, Line, Question, converse
 from proxy.store.reach import AT_ONCE, Away, Patience, unavailable
@@ -122,18 +123,28 @@ class Node:
         self._start(line.closed(), "close")
         return calls
 
-    async def _again(self, calls: Iterable[Call], error: BaseException) -> None:
+    async def _again(self, calls: Sequence[Call], error: BaseException) -> None:
         """Send once more what may be, if the server is there after all."""
         there = self._patience.probing and await self._answers(error)
         if there:
             await self._drop_idle()  # others may be as stale as this one was
         for call in calls:
-            if there and call.twice and not call.given_up:
-                call.twice = False
-                self.resent += 1
-                self.send(call)
-            else:
+            if not there or not call.twice or call.given_up:
                 call.told(unavailable(error))
+                continue
+            call.twice = False
+            self.resent += 1
+            if call is calls[0]:  # the line may have ended because of it
+                self._start(self._alone(call), "alone")
+            else:
+                self.send(call)
+
+    async def _alone(self, call: Call) -> None:
+        """Send a command on a connection of the pool, where it holds nobody else up."""
+        try:
+            call.told(await self._do(Command(call.packed), twice=False))
+        except (RedisError, StoreUnavailable) as error:
+            call.told(error)
 
     def _start(self, work: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.create_task(work, name=f"{what} {self.name}")
@@ -142,7 +153,8 @@ class Node:
 
     async def _do(self, work: Work[T], twice: bool) -> T:
         for again in (twice, False):
-            self._check_there()
+            if self.away is not None:
+                raise unavailable(self.away.cause)
             try:
                 return await self._in_time(work)
             except _SILENCE as error:
@@ -153,10 +165,6 @@ class Node:
                     raise unavailable(error) from error
                 self.resent += 1
         raise AssertionError("the last try returns or raises")
-
-    def _check_there(self) -> None:
-        if self.away is not None:
-            raise unavailable(self.away.cause)
 
     async def close(self) -> None:
         # Who still uses it does not connect again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +13,14 @@ import redis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ReadOnlyError
 
+from proxy.domain.errors import StoreUnavailable
 from proxy.store import lines
-from proxy.store.client import Store
+from proxy.store.client import Store, refused
 from proxy.store.layout import team_keys
 from proxy.store.lines import Call, Line, Question
 from proxy.store.reach import GATEWAY
 from tests.store.ledgers import open_till, until
-from tests.store.wire import open_wire
+from tests.store.wire import Wire, open_wire
 
 KEYS = team_keys("vision")
 
@@ -225,16 +227,54 @@ async def test_forgotten(store: Store) -> None:
     assert await asyncio.gather(*calls) == [0] * 20
 
 
-async def test_a_connection_that_is_stale(store_url: str) -> None:
-    """What a server that is there does not answer on one connection is asked on another."""
-    async with open_wire(store_url, GATEWAY) as (wire, store):
+@asynccontextmanager
+async def held(url: str, *words: str) -> AsyncIterator[tuple[Wire, Store, asyncio.Task[Any]]]:
+    """A command of which a store's connection gets no answer, and a wire that holds any STRLEN."""
+    async with open_wire(url, GATEWAY) as (wire, store):
         await store.ping()
         wire.hold = b"STRLEN"
-        held = asyncio.create_task(store.ask("x", "STRLEN", "x"))
+        asked = asyncio.create_task(store.ask("x", *words))
         await wire.held.wait()
+        yield wire, store, asked
         wire.hold = None
-        await asyncio.gather(*(store.ping() for _ in range(20)))
-        assert await held == 0
-        assert store.resent > 0
         wire.release()
         await wire.passed.wait()
+
+
+async def test_a_connection_that_is_stale(store_url: str) -> None:
+    """Where a server is there and does not answer on a connection, others are used."""
+    async with held(store_url, "STRLEN", "x") as (_, store, asked):
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*(store.ping() for _ in range(20)))
+        assert asyncio.get_running_loop().time() - begun < 1.5  # after two seconds it is given up
+        assert not asked.done()
+        asked.cancel()
+        await asyncio.wait({asked})
+
+
+async def test_asked_again(store_url: str) -> None:
+    """What a server that is there does not answer on one connection is asked on another."""
+    async with held(store_url, "STRLEN", "x") as (wire, store, asked):
+        wire.hold = None
+        await asyncio.gather(*(store.ping() for _ in range(20)))
+        assert await asked == 0
+        assert store.resent > 0
+
+
+async def test_refused_when_asked_again(store_url: str) -> None:
+    """The server's own error is told of what is asked again, too."""
+    async with held(store_url, "STRLEN") as (wire, _, asked):
+        wire.hold = None
+        with pytest.raises(StoreUnavailable) as told:
+            await asked
+        assert refused(told.value)
+
+
+async def test_never_answered(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not answered on another connection either has failed, and the server is there."""
+    monkeypatch.setattr("proxy.store.node._ATTEMPT", 0.0)
+    async with held(store_url, "STRLEN", "x") as (_, store, asked):
+        with pytest.raises(StoreUnavailable):
+            await asked
+        await store.ping()
+        assert store.resent == 1
