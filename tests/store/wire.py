@@ -30,6 +30,7 @@ class Wire:
         self.url = ""
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self.whole = True
         self.lose: bytes | None = None
@@ -50,21 +51,37 @@ class Wire:
     def release(self) -> None:
         self._passing.set()
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def end(self) -> None:
+        """Let nothing be on its way any more."""
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection."""
-        if not self.whole:
-            writer.close()
-            return
+        task = asyncio.create_task(self._pass(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            if not self.whole:
+                return
+            async with self._store() as (back, forth):
+                ends = {writer, forth}
+                self._writers |= ends
+                try:
+                    await asyncio.gather(self._up(reader, forth), self._down(back, writer))
+                finally:
+                    self._writers -= ends
+
+    @asynccontextmanager
+    async def _store(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         back, forth = await asyncio.open_unix_connection(self._target)
-        self._writers |= {writer, forth}
-        try:
-            await asyncio.gather(self._up(reader, forth), self._down(back, writer))
-        except ConnectionError:
-            pass
-        finally:
-            for end in (writer, forth):
-                end.close()
-                self._writers.discard(end)
+        with contextlib.closing(forth):
+            yield back, forth
 
     async def _up(self, reader: asyncio.StreamReader, forth: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 20):
@@ -87,10 +104,9 @@ class Wire:
 
     async def _carry(self, data: bytes) -> None:
         """Take a command to the store by another way, and see it answered."""
-        back, forth = await asyncio.open_unix_connection(self._target)
-        forth.write(data)
-        await back.read(1)
-        forth.close()
+        async with self._store() as (back, forth):
+            forth.write(data)
+            await back.read(1)
 
     async def _down(self, back: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await back.read(1 << 20):
@@ -114,6 +130,6 @@ async def open_wire(url: str, patience: Patience = PATIENT) -> AsyncIterator[tup
         finally:
             with contextlib.suppress(OSError):
                 await store.close()
-            wire.cut()
             server.close()
+            await wire.end()
             await server.wait_closed()
