@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+_COUNT = Path("/proc/self/schedstat")
 _IDLE = (3, 4)  # of /proc/stat's columns: idle, iowait (proc(5))
 
 
 def missing() -> str | None:
     """Why nothing can be measured here, if nothing can."""
-    if not Path("/proc/self/schedstat").exists():
+    if not _COUNT.exists():
         return f"the bench reads /proc/PID/schedstat, which {sys.platform} has not: it needs Linux"
     return None
 

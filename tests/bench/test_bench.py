@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,7 +23,28 @@ from bench.run import main
 from bench.upstream import body
 from proxy.images.sniff import walk
 
-LINUX = pytest.mark.skipif(kernel.missing() is not None, reason="the bench measures on Linux only")
+LINUX = pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="the bench pins processes to cores and reads the scheduler's own count: only Linux can",
+)
+
+
+def test_where_it_measures() -> None:
+    """Nothing that the bench needs is missing on Linux, and elsewhere something is."""
+    assert (kernel.missing() is None) == (sys.platform == "linux")
+
+
+def test_it_says_why_it_cannot_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the scheduler's count is missing, a run ends with why, and nothing is written."""
+    monkeypatch.setattr(kernel, "_COUNT", tmp_path / "schedstat")
+    with pytest.raises(SystemExit) as ended:
+        main(["--json", str(tmp_path / "bench.json")])
+    why = f"the bench reads /proc/PID/schedstat, which {sys.platform} has not: it needs Linux"
+    assert ended.value.code == why  # a text is told on standard error, and the status is 1
+    assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 @LINUX
