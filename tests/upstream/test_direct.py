@@ -22,6 +22,7 @@ from tests.scripted import (
     ScriptedUpstream,
     Send,
     Sleep,
+    Step,
     chat_json,
 )
 from tests.upstream.asking import HANG, PATIENT, answered, ask, opened
@@ -116,27 +117,27 @@ async def test_it_is_not_sent_again_where_something_came(
     assert len(upstream.requests) == 2
 
 
-async def test_a_kept_connection_that_is_silent(
-    transport: DirectTransport, upstream: ScriptedUpstream
+@pytest.mark.parametrize(
+    ("steps", "timeouts", "error"),
+    [
+        ([HANG], Timeouts(2, 0.1, 2, 10), UpstreamTimeout),
+        ([Sleep(0.1), Reset()], Timeouts(0.05, 2, 2, 10), UpstreamFailed),
+    ],
+    ids=["silent", "ended much later"],
+)
+async def test_it_is_not_sent_again_where_the_server_was_at_work(
+    transport: DirectTransport,
+    upstream: ScriptedUpstream,
+    steps: list[Step],
+    timeouts: Timeouts,
+    error: type[UpstreamFailed],
 ) -> None:
-    """A deadline is no reason to ask again."""
+    """Neither a deadline nor an end after a while is a reason to ask again."""
     upstream.script(chat_json("Hi"))
     await ask(transport, upstream)
-    upstream.script([HANG])
-    with pytest.raises(UpstreamTimeout):
-        await opened(transport, f"{upstream.url}/x", timeouts=Timeouts(2, 0.1, 2, 10))
-    assert len(upstream.requests) == 2
-
-
-async def test_it_is_not_sent_again_much_later(
-    transport: DirectTransport, upstream: ScriptedUpstream
-) -> None:
-    """A kept connection that ends after a while had a server that was at work."""
-    upstream.script(chat_json("Hi"))
-    await ask(transport, upstream)
-    upstream.script([Sleep(0.1), Reset()])
-    with pytest.raises(UpstreamFailed):
-        await opened(transport, f"{upstream.url}/x", timeouts=Timeouts(0.05, 2, 2, 10))
+    upstream.script(steps)
+    with pytest.raises(error):
+        await opened(transport, f"{upstream.url}/x", timeouts=timeouts)
     assert len(upstream.requests) == 2
 
 
