@@ -22,10 +22,10 @@ from proxy.master import Master, pause_after
 from proxy.master import Worker as Forked
 from proxy.store.embedded import EmbeddedValkey
 from tests.gateway import events, open_gateway, until
-from tests.scripted import Head, Pause, ScriptedUpstream, Send, chat_stream
+from tests.scripted import Head, ScriptedUpstream, Send, chat_stream
 from tests.store.processes import servers
-from tests.web.under_way import HANG, USAGE, WORD, under_way
-from tests.web.workers import Worker, make_key, serving
+from tests.web.under_way import HANG, USAGE, WORD, halting, under_way
+from tests.web.workers import Worker, halted, make_key, serving
 
 TWO = 2
 MODEL = {"targets": [{"provider": "openai"}], "price": {"input": 2, "output": 8}}
@@ -50,29 +50,31 @@ async def until_total(worker: Worker, name: str, wanted: float) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.fixture
+async def key(store_url: str, upstream: ScriptedUpstream) -> str:
+    """A key of 1M tokens a day; requests are answered with USAGE."""
+    upstream.script(chat_stream(["one"], USAGE))
+    return await make_key(store_url)
+
+
 async def test_a_reload_lets_streams_end(
     store_url: str, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     """After SIGHUP new requests have the new configuration, and a stream of before goes on."""
-    over = asyncio.Event()
-    head, first, *rest = chat_stream(["one"], USAGE)
-    upstream.script([head, first, Pause(over), *rest])
-    key = await make_key(store_url)
-    async with (
-        serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker,
-        aiohttp.ClientSession() as session,
-        worker.post(session, key) as answer,
-    ):
-        await answer.content.readany()
+    async with halted(tmp_path, store_url, upstream, TWO) as streams:
+        worker, (answer,) = streams.worker, streams.answers
         before = worker.pids
         worker.change({"models": {"gpt-4.1": MODEL}})
         await worker.serves("reloaded")
         assert not set(before) & set(worker.pids)
-        headers = {"Authorization": f"Bearer {key}"}
-        over.set()
+        streams.over.set()
         assert events(await answer.read())[-1] == "[DONE]"
         await until(lambda: not any(map(alive, before)))
-        async with session.get(f"{worker.url}/v1/models/gpt-4.1", headers=headers) as shown:
+        headers = {"Authorization": f"Bearer {streams.key}"}
+        async with (
+            aiohttp.ClientSession(worker.url, headers=headers) as session,
+            session.get("/v1/models/gpt-4.1") as shown,
+        ):
             assert shown.status == 200
         assert await total(worker, "visiongate_config_info") == 1
         assert await total(worker, "visiongate_workers") == TWO
@@ -97,13 +99,12 @@ def alive(pid: int) -> bool:
 async def test_a_wrong_reload_is_refused(
     store_url: str,
     upstream: ScriptedUpstream,
+    key: str,
     tmp_path: Path,
     changes: dict[str, Any],
     words: str,
 ) -> None:
     """What is wrong at SIGHUP is logged, and the workers serve on."""
-    upstream.script(chat_stream(["one"], USAGE))
-    key = await make_key(store_url)
     async with serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker:
         worker.change(changes)
         assert words in (await worker.told("reload_refused"))["error"]
@@ -112,11 +113,9 @@ async def test_a_wrong_reload_is_refused(
 
 
 async def test_a_reload_to_a_taken_port_is_refused(
-    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
 ) -> None:
     """Where the new port is taken, the old one is served."""
-    upstream.script(chat_stream(["one"], USAGE))
-    key = await make_key(store_url)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
@@ -126,11 +125,9 @@ async def test_a_reload_to_a_taken_port_is_refused(
 
 
 async def test_a_reload_moves_to_another_port(
-    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
 ) -> None:
     """A new port is served after a reload, and the old one no more."""
-    upstream.script(chat_stream(["one"], USAGE))
-    key = await make_key(store_url)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
@@ -147,26 +144,17 @@ async def test_every_worker_drains(
     store_url: str, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     """A terminal's Ctrl-C reaches every process, and still lets all streams end: once each."""
-    over = asyncio.Event()
-    head, first, *rest = chat_stream(["one"], USAGE)
-    upstream.script([head, first, Pause(over), *rest])
-    key = await make_key(store_url)
-    async with (
-        serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker,
-        aiohttp.ClientSession() as session,
-    ):
-        answers = await asyncio.gather(*(worker.post(session, key) for _ in range(4)))
-        for answer in answers:
-            await answer.content.readany()
+    async with halted(tmp_path, store_url, upstream, TWO, streams=4) as streams:
+        worker = streams.worker
         os.killpg(worker.process.pid, signal.SIGINT)
         for _ in worker.pids:
             await worker.told("draining")
-        over.set()
-        for answer in answers:
+        streams.over.set()
+        for answer in streams.answers:
             assert events(await answer.read())[-1] == "[DONE]"
         await worker.ends_well()
     async with open_gateway(store_url, upstream.url) as another:
-        assert await another.used(key) == {"tokens": (4 * 15, 0)}
+        assert await another.used(streams.key) == {"tokens": (4 * 15, 0)}
 
 
 async def test_a_killed_worker_is_replaced(
@@ -193,13 +181,11 @@ async def test_a_killed_worker_is_replaced(
 
 
 async def test_the_sums_are_those_of_all_workers(
-    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
 ) -> None:
     """Any worker shows what all have counted, also those that have died since; what is now,
     such as open streams, is of those that live.
     """
-    upstream.script(chat_stream(["one"], USAGE))
-    key = await make_key(store_url)
     async with serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker:
         await answered(worker, key, 8)
         upstream.script([Head(), Send(WORD), HANG])
@@ -235,9 +221,7 @@ async def test_the_embedded_store_outlives_the_last_worker(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     """It is started once, and stops when the last worker has settled."""
-    over = asyncio.Event()
-    head, first, *rest = chat_stream(["one"], USAGE)
-    upstream.script([head, first, Pause(over), *rest])
+    over = halting(upstream)
     data = tmp_path / "var"
     with EmbeddedValkey(data) as valkey:
         key = await make_key(valkey.url)

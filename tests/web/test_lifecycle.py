@@ -12,12 +12,12 @@ import pytest
 
 from proxy.store.client import Store
 from tests.gateway import Gateway, events, open_gateway
-from tests.scripted import Close, Head, Pause, ScriptedUpstream, Send, chat_stream
+from tests.scripted import Close, Head, ScriptedUpstream, Send, chat_stream
 from tests.valkey import run_valkey
 from tests.web.raw import chat_request, connected
 from tests.web.refusals import refused
 from tests.web.under_way import USAGE, WORD
-from tests.web.workers import make_key, serving
+from tests.web.workers import halted, make_key, serving
 
 UNAVAILABLE = (503, "server_error", None)
 
@@ -77,27 +77,19 @@ async def test_a_signal_lets_a_stream_end(
     store_url: str, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     """After SIGTERM nobody new is let in, the stream goes on to its end, and is settled."""
-    over = asyncio.Event()
-    head, first, *rest = chat_stream(["one"], USAGE)
-    upstream.script([head, first, Pause(over), *rest])
-    key = await make_key(store_url)
-    async with (
-        serving(tmp_path, store_url, upstream.url, "5s") as worker,
-        aiohttp.ClientSession() as session,
-    ):
-        async with worker.post(session, key) as answer:
-            await answer.content.readany()
-            worker.process.send_signal(signal.SIGTERM)
-            await worker.told("stopping")
-            await closed(worker.url)
-            over.set()
-            body = await answer.read()
+    async with halted(tmp_path, store_url, upstream) as streams:
+        worker, (answer,) = streams.worker, streams.answers
+        worker.process.send_signal(signal.SIGTERM)
+        await worker.told("stopping")
+        await closed(worker.url)
+        streams.over.set()
+        body = await answer.read()
         assert events(body)[-1] == "[DONE]"
         line = await worker.told("request")
         assert (line["ended"], line["input_tokens"], line["output_tokens"]) == ("complete", 12, 3)
         await worker.ends_well()
     async with open_gateway(store_url, upstream.url) as another:
-        assert await another.used(key) == {"tokens": (15, 0)}
+        assert await another.used(streams.key) == {"tokens": (15, 0)}
 
 
 async def closed(url: str) -> None:

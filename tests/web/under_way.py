@@ -11,7 +11,7 @@ import pytest
 
 from proxy.web import server
 from tests.gateway import HELLO, Gateway, until
-from tests.scripted import End, Head, Pause, ScriptedUpstream, Send, Sleep, sse
+from tests.scripted import End, Head, Pause, ScriptedUpstream, Send, Sleep, chat_stream, sse
 from tests.web.raw import RawClient, chat_request, connected
 
 HANG: Final = Sleep(60)
@@ -36,6 +36,14 @@ async def ask(gate: Gateway, key: str, body: Any = HELLO) -> int:
         await answer.read()
         await gate.settled()
         return int(answer.status)
+
+
+def halting(upstream: ScriptedUpstream) -> asyncio.Event:
+    """Answer with a stream of USAGE, which goes on behind its first word when the event is set."""
+    over = asyncio.Event()
+    head, first, *rest = chat_stream(["one"], USAGE)
+    upstream.script([head, first, Pause(over), *rest])
+    return over
 
 
 @asynccontextmanager

@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from proxy.domain.limits import parse_limit
 from proxy.store.client import Store
 from proxy.store.directory import Directory
 from tests.gateway import CONFIG, HELLO, PEPPER, events, merged, samples
+from tests.scripted import ScriptedUpstream
 from tests.web.raw import RawClient, unchunked
+from tests.web.under_way import halting
 
 
 class Worker:
@@ -113,6 +116,33 @@ async def serving(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@dataclass
+class Halted:
+    """Streams of USAGE by one key; each goes on behind its first word when `over` is set."""
+
+    worker: Worker
+    key: str
+    answers: Sequence[aiohttp.ClientResponse]
+    over: asyncio.Event
+
+
+@asynccontextmanager
+async def halted(
+    folder: Path, store_url: str, upstream: ScriptedUpstream, workers: int = 1, streams: int = 1
+) -> AsyncIterator[Halted]:
+    """Workers with so many streams under way, whose first word has come."""
+    over = halting(upstream)
+    key = await make_key(store_url)
+    async with (
+        serving(folder, store_url, upstream.url, "5s", workers) as worker,
+        aiohttp.ClientSession() as session,
+    ):
+        answers = await asyncio.gather(*(worker.post(session, key) for _ in range(streams)))
+        for answer in answers:
+            await answer.content.readany()
+        yield Halted(worker, key, answers, over)
 
 
 async def make_key(store_url: str) -> str:
