@@ -8,12 +8,15 @@ handler is looked for once, not at each request.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.typedefs import Handler
+from aiohttp.web_protocol import ERROR, _ErrInfo
 
 #: Answers a request that no handler answers, by its status.
 Refuse = Callable[[web.BaseRequest, int], web.StreamResponse]
@@ -88,6 +91,76 @@ class _Connection(web.RequestHandler):
     def __init__(self, server: web.Server, refuse: Refuse, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._refuse = refuse
+
+    async def start(self) -> None:
+        """Serve the requests of this connection, one after the other, until one is its last.
+
+        aiohttp makes a task of each request, which costs two turns of the loop; here they are
+        served in the connection's own, which is what is cancelled when the client leaves.
+        """
+        try:
+            while not self._force_close:
+                message, payload = await self._next()
+                if not await self._served(message, payload):
+                    break
+        except ConnectionError:
+            pass  # the client has left
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception as error:
+            self.log_exception("Unhandled exception", exc_info=error)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _next(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
+        if not self._messages:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._messages.popleft()
+
+    async def _served(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
+        """Answer a request; whether another may follow on this connection."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        make, handler, task = self._request_factory, self._request_handler, self._task_handler
+        assert make is not None
+        assert handler is not None
+        assert task is not None
+        if isinstance(message, _ErrInfo):
+            handler, message = self._make_error_handler(message), ERROR
+        writer = StreamWriter(self, self._loop)
+        request = make(message, payload, self, writer, task)
+        answer, gone = await self._handle_request(request, None, handler)
+        if gone:
+            return False
+        self._keepalive = bool(answer.keep_alive)
+        if not payload.is_eof() and not self._force_close:
+            await self._pass_over(payload)
+        if not self._keepalive or self._close or self._force_close:
+            return False
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
+        return True
+
+    async def _pass_over(self, payload: StreamReader) -> None:
+        """Read what a handler has left of a body; if that takes long, close the connection."""
+        try:
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof():
+                    await payload.readany()
+        except TimeoutError:
+            self.close()
 
     def handle_error(
         self,
