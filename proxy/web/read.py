@@ -18,6 +18,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _BODY_TIMEOUT: Final = 30.0  # seconds without a byte
+_SMALL: Final = 32 << 10  # bytes: less than where the reader pauses
 _LARGE: Final = 256 << 10  # bytes above which a body waits for its turns
 
 
@@ -46,9 +47,13 @@ async def read_body(
     if hdrs.EXPECT in http.headers:
         await _ask_for_body(http)
     try:
-        if http.content.is_eof() and http.content.total_bytes <= min(limit, _LARGE):
-            return http.content.read_nowait()  # all of it came with the head, or soon after
-        return await _gather(http.content, limit)
+        content = http.content
+        if not content.is_eof() or content.total_bytes > min(limit, _LARGE):
+            return await _gather(content, limit)
+        # All of it came with the head, or soon after. To ask the reader for it would look for
+        # more, and resume what is only paused for a longer one.
+        short = 0 < content.total_bytes <= _SMALL and len(content._buffer) == 1
+        return content._buffer.popleft() if short else content.read_nowait()
     except TimeoutError:
         error = BadRequest("The request's body did not arrive in time.")
         error.status = 408
