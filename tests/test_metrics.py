@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from proxy import metrics
-from proxy.metrics import Metrics, Tallies
+from proxy import tallies
+from proxy.metrics import Metrics
+from proxy.tallies import Tallies
 
 BOUNDS = (0.1, 1.0, 10.0)
 VALUES = st.lists(st.floats(0, 20) | st.sampled_from(BOUNDS))
@@ -26,14 +27,14 @@ def test_a_tally_is_the_histogram(scrapes: list[list[float]], kept: int) -> None
     registry = CollectorRegistry()
     told = Histogram("told", "", ["x"], registry=registry, buckets=BOUNDS)
     plain = Histogram("plain", "", ["x"], registry=registry, buckets=BOUNDS)
-    tallies = Tallies(told, BOUNDS)
+    series = Tallies(told, BOUNDS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_KEPT", kept)
+        patch.setattr(tallies, "_KEPT", kept)
         for values in scrapes:
             for value in values:
-                tallies["a",].observe(value)
+                series["a",].observe(value)
                 plain.labels("a").observe(value)
-            tallies.tell()
+            series.tell()
     for bound in ("0.1", "1.0", "10.0", "+Inf"):
         labels = {"x": "a", "le": bound}
         found = registry.get_sample_value("told_bucket", labels)
@@ -44,12 +45,12 @@ def test_values_that_wait_are_bounded() -> None:
     """A histogram that nobody looks at keeps no more than so many values."""
     told = Metrics()
     tally = told.chunk_gap["gpt-4o", "openai"]
-    for _ in range(10 * metrics._KEPT):
+    for _ in range(10 * tallies._KEPT):
         tally.observe(0.02)
-    assert len(tally._values) < metrics._KEPT
+    assert len(tally._values) < tallies._KEPT
     told.tell()
     labels = {"model": "gpt-4o", "provider": "openai"}
-    assert shown(told, "chunk_gap_seconds_count", **labels) == 10 * metrics._KEPT
+    assert shown(told, "chunk_gap_seconds_count", **labels) == 10 * tallies._KEPT
 
 
 def test_counts_are_told_once() -> None:

@@ -44,20 +44,20 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     door, trace = http.app[DOOR], http[TRACE]
     key = trace.access = await door.keys.authenticate(bearer_token(http))
     door.keys.check_spent(key)
-    trace.stage("authenticate")
+    trace.stage()  # authenticate
     body = await read_body(http, door.max_body)
-    trace.stage("read")
+    trace.stage()  # read
     asked = await in_turns(parse_chat(body, key.allow_parameters))
     model = find_model(door.models, asked.model, key.models)
     trace.model = model.name
     check_use(asked, model, key)
     streamed = asked.stream
     capped = cap_output(asked, key.caps, model.max_output)
-    trace.stage("validate")
+    trace.stage()  # validate
     request = await door.images.admit(
         capped, key.images, key=key.key.id, inline=model.inline_images, kinds=model.kinds
     )
-    trace.stage("images")
+    trace.stage()  # images
     target = choose_target(model, door.draw())
     worst = await worst_case(request, model)
     meter = StreamMeter(
@@ -66,7 +66,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         hidden_output=model.hidden_output or asked.thinks,
         most=most_believed(worst),
     )
-    trace.stage("estimate")
+    trace.stage()  # estimate
     async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
         trace.reserved(lease, door.ledger.refused_by(lease))
         request = held_to(request, lease, trace)

@@ -14,7 +14,7 @@ from proxy.web.trace import Trace
 
 def record(door: Door, http: web.BaseRequest, trace: Trace, status: int) -> None:
     """Log and count one request. `status` is what was answered."""
-    seconds = time.perf_counter() - trace.started
+    seconds = time.perf_counter() - trace.times[0]
     _measure(door.metrics, trace, status, seconds)
     door.log.write("info", "request", _line(http, trace, status, seconds))
 
@@ -30,22 +30,15 @@ def _measure(metrics: Metrics, trace: Trace, status: int, seconds: float) -> Non
     access = trace.access
     team = access.team.name if access else ""
     key = metrics.key_label(access.key) if access else ""
-    metrics.requests[team, key, trace.model, trace.provider, str(status)] += 1
     if trace.observed:
         metrics.rejections[team, f"observed_{trace.observed}"] += 1
-    if trace.lease is None:
-        if trace.reason:
-            metrics.rejections[team, trace.reason] += 1
+    if trace.lease is not None:
+        who = (team, key, trace.model, trace.provider, str(status), trace.ended)
+        metrics.served(who, seconds, trace.first_byte, trace.times)
         return
-    metrics.request_seconds[trace.model, trace.provider].observe(seconds)
-    metrics.attempts[trace.provider, trace.ended] += 1
-    begun = trace.started
-    for stage, over in trace.stages:
-        metrics.overhead[stage,].observe(over - begun)
-        begun = over
-    if trace.first_byte is not None:
-        metrics.first_seconds[trace.model, trace.provider].observe(trace.first_byte)
-        metrics.streams_ended[trace.ended,] += 1
+    metrics.requests[team, key, trace.model, trace.provider, str(status)] += 1
+    if trace.reason:
+        metrics.rejections[team, trace.reason] += 1
 
 
 def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> dict[str, object]:

@@ -14,8 +14,8 @@ from proxy.store.ledger import Lease
 class Trace:
     """Observation only: nothing that a request does depends on it.
 
-    `route` is the path as the code has it, since what a client made up may hold a key. `stages`
-    are those that are over, and when (`time.perf_counter`).
+    `route` is the path as the code has it, since what a client made up may hold a key. `times`:
+    when it began, and when each of metrics.STAGES was over (`time.perf_counter`).
     """
 
     access: Access | None = None
@@ -33,22 +33,21 @@ class Trace:
         self.id = id
         self.client = client
         self.route = route
-        self.started = perf_counter()
-        self.stages: list[tuple[str, float]] = []
+        self.times = [perf_counter()]
 
-    def stage(self, name: str) -> None:
-        """The time since the last stage, or the beginning, went into this one."""
-        self.stages.append((name, perf_counter()))
+    def stage(self) -> None:
+        """The next stage is over."""
+        self.times.append(perf_counter())
 
     def reserved(self, lease: Lease, would_be: LimitExceeded | None) -> None:
         self.lease = lease
         self.provider = lease.provider
         self.observed = would_be.reason if would_be else ""
-        self.stage("reserve")
+        self.stage()
 
     def got_first_byte(self) -> None:
         if self.first_byte is None:
-            self.first_byte = perf_counter() - self.started
+            self.first_byte = perf_counter() - self.times[0]
 
 
 TRACE = web.RequestKey("trace", Trace)
