@@ -30,7 +30,7 @@ check: $(VENV)/.dev  ## format, lint, types, import layers, tests
 chaos: $(VENV)/.dev  ## faults at full size, under load: about 20 minutes
 	$(BIN)/pytest -p no:cacheprovider -m chaos -s --tb=short tests/chaos
 
-soak: $(VENV)/.dev  ## mixed traffic for MINUTES (10), then the books and the memory
+soak: $(VENV)/.dev  ## mixed traffic, then 1,000 open streams, for MINUTES (10) each
 	MINUTES=$(MINUTES) $(BIN)/pytest -p no:cacheprovider -m soak -s --tb=short tests/chaos
 
 fuzz: $(VENV)/.dev  ## hostile URLs and images: SECONDS (60) for each target

@@ -42,6 +42,7 @@ SCENARIOS = {
         Scenario("busy", 100, 20),
         Scenario("warm", 10, 20),
         Scenario("hold", 1, 8_000),
+        Scenario("long", 300, 100),
         Scenario("whole", 0, 0),
         Scenario("older", 1, 0, model="gpt-4-vision-preview"),  # another vocabulary
     )
@@ -75,6 +76,7 @@ class Job(msgspec.Struct):
     usage: bool = True
     exact: bool = True
     direct: tuple[int, Part] | None = None
+    patience: float = 120.0
 
 
 class Result(msgspec.Struct):

@@ -21,8 +21,6 @@ import uvloop
 from bench.asking import Job, Part, Result, request
 from bench.upstream import body, words
 
-PATIENCE = 120.0  # seconds for one part of a job
-
 Right = Callable[[bytes], bool]
 
 
@@ -140,14 +138,14 @@ async def connect(port: int, count: int) -> list[Client]:
     return [(await loop.create_connection(Client, "127.0.0.1", port))[1] for _ in range(count)]
 
 
-async def together(run: Run, clients: Sequence[Client]) -> None:
+async def together(run: Run, clients: Sequence[Client], patience: float) -> None:
     for client in clients:
         client.ask(run)
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             await run.finished.wait()
     except TimeoutError:
-        run.fail(f"not over after {PATIENCE:g} s")
+        run.fail(f"not over after {patience:g} s")
 
 
 async def alternate(job: Job, clients: Sequence[Client]) -> tuple[Run, list[float]]:
@@ -164,7 +162,7 @@ async def alternate(job: Job, clients: Sequence[Client]) -> tuple[Run, list[floa
     for _ in range(job.run.streams):
         for side, client in enumerate((straight, clients[0])):
             runs[side].append(Run(once[side], rights[side]))
-            await together(runs[side][-1], [client])
+            await together(runs[side][-1], [client], job.patience)
     straight.transport.close()
     total = Run(job.run, rights[1])
     total.firsts = [first for run in runs[1] for first in run.firsts]
@@ -182,7 +180,7 @@ async def measured(job: Job, clients: Sequence[Client]) -> Result:
     else:
         right = rightness(job.run, usage=job.usage, exact=job.exact)
         run = Run(job.run, right, begins=len(clients))
-        task = asyncio.create_task(together(run, clients))
+        task = asyncio.create_task(together(run, clients, job.patience))
         await run.begun.wait()
         begun = time.perf_counter() - began
         print("begun", flush=True)
@@ -202,7 +200,7 @@ async def measured(job: Job, clients: Sequence[Client]) -> Result:
 async def main(job: Job) -> None:
     clients = await connect(job.port, job.connections)
     warm = Run(job.warm, rightness(job.warm, usage=job.usage, exact=job.exact))
-    await together(warm, clients)
+    await together(warm, clients, job.patience)
     if warm.error or warm.wrong:
         sys.exit(f"while warming up: {warm.error or f'{warm.wrong} wrong streams'}")
     print("ready", flush=True)

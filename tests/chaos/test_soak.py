@@ -1,4 +1,4 @@
-"""Minutes of mixed traffic: `make soak`."""
+"""Minutes of mixed traffic, and of a thousand open streams: `make soak`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.server import run_server
 from tests.chaos.soak import soak
 from tests.chaos.stand import run_stand
+from tests.chaos.thousand import thousand
 
 MINUTES = float(os.environ.get("MINUTES", "10"))
 
@@ -23,3 +24,8 @@ async def test_soak(tmp_path: Path) -> None:
         run_stand(tmp_path / "fleet", server.url) as stand,
     ):
         await soak(stand, minutes=MINUTES)
+
+
+def test_a_thousand_streams(tmp_path: Path) -> None:
+    """For minutes, a thousand streams are open on one core: each is exact, and nothing grows."""
+    thousand(tmp_path, minutes=MINUTES)
