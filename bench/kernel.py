@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+OPEN_FILES = 16_384
 TICKS = os.sysconf("SC_CLK_TCK")
 _COUNT = Path("/proc/self/schedstat")
 _IDLE = (3, 4)  # of /proc/stat's columns: idle, iowait (proc(5))
@@ -26,6 +28,12 @@ def cores() -> tuple[int, int]:
     """The gateway's core and the load's; the same where there is only one."""
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[0], allowed[1 % len(allowed)]
+
+
+def allow_open_files() -> None:
+    """Let this process, and what it starts, open thousands of files where the system does."""
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(usual, min(OPEN_FILES, most)), most))
 
 
 def tree(pid: int) -> list[int]:

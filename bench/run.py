@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import random
-import resource
 import signal
 import statistics
 import sys
@@ -35,7 +34,6 @@ from bench.peers import PEERS, install
 
 RESULTS = ROOT / "bench/results"
 QUIET = 0.05  # of both cores; more by others spoils the figures
-OPEN_FILES = 16_384
 
 #: Whether this Python was built as distributions build it; one from pyenv is slower.
 OPTIMIZED = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
@@ -183,8 +181,7 @@ def main(words: Sequence[str] | None = None) -> int:
     args = arguments(words)
     if why := kernel.missing():
         raise SystemExit(why)
-    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(usual, min(OPEN_FILES, most)), most))
+    kernel.allow_open_files()
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
     cores = kernel.cores()
     if args.peers:

@@ -24,6 +24,7 @@ def thousand(folder: Path, *, minutes: float) -> None:
     """Every stream is compared byte by byte, its usage event left out, which nobody asked for."""
     rounds = max(1, round(60 * minutes / SECONDS))
     vitals = Vitals()
+    kernel.allow_open_files()
     with contextlib.ExitStack() as stack:
         bench = stack.enter_context(open_bench(*kernel.cores(), scale=1.0))
         gateway = stack.enter_context(visiongate(bench.place(folder)))
