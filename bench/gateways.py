@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,8 @@ http {{
 
 
 @contextlib.contextmanager
-def visiongate(place: Place) -> Iterator[Gateway]:
-    """`visiongate serve`: everything on, by key and team.
+def visiongate(place: Place, program: Sequence[str] = ("proxy",)) -> Iterator[Gateway]:
+    """`visiongate serve`: everything on, by key and team. `program`: the module that serves it.
 
     Images are judged by their URLs (`mode: url`): a bench has no network to fetch them from.
     """
@@ -152,7 +152,7 @@ def visiongate(place: Place) -> Iterator[Gateway]:
         bounds = [word for limit in LIMITS for word in ("--limit", limit)]
         _told([*command, "team", "create", "bench", *bounds])
         key = _told([*command, "key", "create", "--team", "bench", "--name", "load", *bounds])
-        words = [*command, "serve"]
+        words = [sys.executable, "-m", *program, "-c", str(config), "serve"]
         with serving(words, port, place, SSL_CERT_FILE=str(CERTIFICATE)) as pid:
             ask = by_model(json.loads(key)["key"])
             yield Gateway("visiongate", __version__, pid, port, ask, store, usage=False)

@@ -14,12 +14,13 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from bench import chart, kernel, measures, report
+from bench import chart, kernel, measures, report, where
 from bench.asking import Part, png
 from bench.gateways import bare
 from bench.load import rightness
 from bench.measures import Spoilt, n1, open_bench
 from bench.run import main
+from bench.sampler import LOOP
 from bench.upstream import body
 from proxy.images.sniff import walk
 
@@ -120,3 +121,21 @@ def test_chart_cuts_what_is_far_off() -> None:
     assert drawn.count('class="cut"') == 1
     assert "11,000" in drawn
     assert "here &amp; now" in drawn
+
+
+def test_rooms() -> None:
+    """Each file at work is in one room, and one that is none of ours in the last."""
+    proxy = "/somewhere/proxy"
+    seen = {LOOP: 5, f"{proxy}/web/relay.py": 3, f"{proxy}/web/chat.py": 2, "/elsewhere/x.py": 1}
+    found = where.rooms(seen)
+    assert sorted(found.values()) == [1, 2, 3, 5]
+    assert found[where.REST] == 1
+
+
+@LINUX
+def test_where_it_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker under load is seen at work in its own rooms, and the CPU of a stream is told."""
+    monkeypatch.setattr(where, "SETTLING", 0.0)
+    micros, found = where.sample(tmp_path, "n1", 0.02)
+    assert micros > 0
+    assert found.total() > found[where.REST]
