@@ -1,9 +1,9 @@
 """Counting one answer while it passes, sans I/O.
 
 `feed` returns what the client is to get: every byte as it came, but for the one usage
-event that the gateway asked for on its own account. Only an event that can hold usage,
-an error or the end mark is parsed when it passes; text is counted in batches, and only
-where no usage comes is that count needed.
+event that the gateway asked for on its own account. What cannot hold a usage is kept when
+it passes, and looked at together: for errors and end marks when somebody asks, for its text
+once it is much, or where no usage comes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _BATCH: Final = 32 * 1024
 
 _USAGE = re.compile(rb'"usage"(?!\s*:\s*null)')
 _ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
+_NO_USAGE: Final = b'"usage":null}\n\n'  # how most events end, since usage is asked for
 _STREAMING: Final = Phase.STREAMING  # to look up a member of an enum takes as long as a search
 
 
@@ -32,13 +33,15 @@ class StreamMeter:
     error event of the upstream's has passed to the client.
     """
 
-    complete = False
-    error_sent = False
+    _complete = False
+    _error_sent = False
     _phase = Phase.NOT_CALLED
     _failed = False
     _usage: Usage | None = None
     _delivered = 0
     _texts: Texts | None = None
+    _begun = False  # an event, which the splitter has
+    _looked = 0  # bytes of what is uncounted
 
     def __init__(
         self,
@@ -55,6 +58,16 @@ class StreamMeter:
         self._splitter = EventSplitter()
         self._uncounted = bytearray()
 
+    @property
+    def complete(self) -> bool:
+        self._look()
+        return self._complete
+
+    @property
+    def error_sent(self) -> bool:
+        self._look()
+        return self._error_sent
+
     def called(self) -> None:
         """The upstream is about to be asked: from here on it may bill."""
         self._phase = Phase.CALLED
@@ -69,16 +82,20 @@ class StreamMeter:
         Raises EventTooLarge.
         """
         if (
-            self._splitter.held
+            self._begun
             or len(data) > LARGEST_EVENT
             or not (self._phase is _STREAMING or data.startswith(b"data: {"))
         ):
             return self._cut(data)
         # After a brace this ends an event, whatever comes next and whichever line ends others
-        # have: up to there no event need be looked at.
-        plain = data.rfind(b"}\n\n", 0, _first_told(data)) + 3
-        if plain < 3:
-            return self._cut(data)
+        # have: up to there, where no usage is told, no event need be looked at now.
+        usage = data.find(b'"usage"')
+        plain = len(data)
+        if not data.endswith(b"}\n\n") if usage < 0 else data[usage:] != _NO_USAGE:
+            told = _USAGE.search(data)
+            plain = data.rfind(b"}\n\n", 0, told.start() if told else plain) + 3
+            if plain < 3:
+                return self._cut(data)
         self._phase = _STREAMING
         head = data[:plain]
         self._keep(head)
@@ -86,8 +103,9 @@ class StreamMeter:
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
-        if not self._splitter.held:
+        if not self._begun:
             return b""
+        self._begun = False
         rest = self._splitter.rest()
         return rest if self._passes(rest) else b""
 
@@ -101,7 +119,7 @@ class StreamMeter:
         choices = answer.get("choices")
         if answer.get("error") or not isinstance(choices, list) or not choices:
             return False
-        self._phase, self.complete = _STREAMING, True
+        self._phase, self._complete = _STREAMING, True
         if self._usage is None or not self._usage.output:
             self._delivered += self._tokenizer.guess(Texts().of_answer(answer))
             if not self._delivered and self._usage is None:
@@ -115,7 +133,7 @@ class StreamMeter:
     def outcome(self) -> Outcome:
         """What to charge by; may be asked at any time, as the renewals do."""
         self._count_kept()
-        phase = Phase.COMPLETE if self.complete else self._phase
+        phase = Phase.COMPLETE if self._complete else self._phase
         if self._failed and not self._delivered and self._usage is None:
             phase = Phase.REFUSED
         exact = self._tokenizer.exact
@@ -123,12 +141,14 @@ class StreamMeter:
 
     def _cut(self, data: bytes) -> bytes:
         """As `feed`, event by event."""
-        return b"".join([event for event in self._splitter.feed(data) if self._passes(event)])
+        events = self._splitter.feed(data)
+        self._begun = bool(self._splitter.held)
+        return b"".join([event for event in events if self._passes(event)])
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
         if event == END:
-            self._phase, self.complete = _STREAMING, True
+            self._phase, self._complete = _STREAMING, True
             return True
         # What most servers send needs no closer look.
         tells = event.find(b'"usage":{') >= 0 or _first_told(event) < len(event)
@@ -140,7 +160,7 @@ class StreamMeter:
             return True  # comments are no answer
         self._phase = _STREAMING
         if data.strip() == DONE:
-            self.complete = True
+            self._complete = True
             return True
         self._keep(event)
         chunk = decoded(data) if tells else None
@@ -150,7 +170,7 @@ class StreamMeter:
         if usage is not None:
             self._told(usage)
         if chunk.get("error"):
-            self.error_sent = self._failed = True
+            self._error_sent = self._failed = True
             return True
         told = usage is not None or chunk.get("usage") is not None
         return self._usage_wanted or not told or chunk.get("choices") != []
@@ -160,8 +180,9 @@ class StreamMeter:
         that came so far. One without output stands for the input alone.
         """
         if usage.output:
+            self._look()
             self._uncounted.clear()
-            self._delivered = 0
+            self._looked = self._delivered = 0
         if usage.output or self._usage is None or not self._usage.output:
             self._usage = usage
 
@@ -170,11 +191,26 @@ class StreamMeter:
         if len(self._uncounted) > _BATCH:
             self._count_kept()
 
+    def _look(self) -> None:
+        """Note what errors and end marks have passed since the last look."""
+        kept, start = self._uncounted, self._looked
+        self._looked = len(kept)
+        if kept.find(b'"error"', start) < 0 and kept.find(b"[DONE]", start) < 0:
+            return
+        for event in EventSplitter().feed(bytes(kept[start:])):
+            data = data_of(event) or b""
+            if data.strip() == DONE:
+                self._complete = True
+            elif _ERROR.search(data) and (decoded(data) or {}).get("error"):
+                self._error_sent = self._failed = True
+
     def _count_kept(self) -> None:
         if not self._uncounted:
             return
+        self._look()
         kept = bytes(self._uncounted)
         self._uncounted.clear()
+        self._looked = 0
         self._texts = self._texts or Texts()
         self._delivered += self._tokenizer.guess(self._texts.of_events(kept))
 
