@@ -33,15 +33,23 @@ class StreamMeter:
     error event of the upstream's has passed to the client.
     """
 
-    _complete = False
-    _error_sent = False
-    _phase = Phase.NOT_CALLED
-    _failed = False
-    _usage: Usage | None = None
-    _delivered = 0
-    _texts: Texts | None = None
-    _begun = False  # an event, which the splitter has
-    _looked = 0  # bytes of what is uncounted
+    __slots__ = (
+        "_begun",
+        "_complete",
+        "_delivered",
+        "_error_sent",
+        "_failed",
+        "_hidden_output",
+        "_looked",
+        "_most",
+        "_phase",
+        "_splitter",
+        "_texts",
+        "_tokenizer",
+        "_uncounted",
+        "_usage",
+        "_usage_wanted",
+    )
 
     def __init__(
         self,
@@ -56,7 +64,14 @@ class StreamMeter:
         self._hidden_output = hidden_output
         self._tokenizer = tokenizer
         self._splitter = EventSplitter()
+        self._begun = False  # an event, which the splitter has
         self._uncounted = bytearray()
+        self._looked = 0  # bytes of what is uncounted
+        self._phase = Phase.NOT_CALLED
+        self._complete = self._error_sent = self._failed = False
+        self._usage: Usage | None = None
+        self._delivered = 0
+        self._texts: Texts | None = None
 
     @property
     def complete(self) -> bool:

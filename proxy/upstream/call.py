@@ -112,6 +112,10 @@ class Call(Endable, Protocol):
     headers: Mapping[str, str]
 
     @property
+    def chunks(self) -> bytes:
+        """While a sink is called: the whole HTTP chunks that its bytes came in, else b""."""
+
+    @property
     def over(self) -> bool:
         """Whether all of the body has been taken."""
 

@@ -28,6 +28,18 @@ class Connection(asyncio.Protocol):
     `open` are those that are open, itself among them.
     """
 
+    __slots__ = (
+        "_closed",
+        "_open",
+        "_rings",
+        "_timer",
+        "congested",
+        "exchange",
+        "expires",
+        "served",
+        "transport",
+    )
+
     def __init__(self, open: set[Connection]) -> None:
         self._open = open
         self._closed = False
@@ -47,10 +59,11 @@ class Connection(asyncio.Protocol):
         return self._closed or self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             self.close()  # an answer to no request
         else:
-            self.exchange.received(data)
+            exchange.received(data)
 
     def eof_received(self) -> None:
         if self.exchange is not None:

@@ -42,11 +42,12 @@ def beginning(url: str) -> tuple[Origin, str]:
 class DirectCall(Exchange):
     """One request, from its connection to that connection's way back: a `Call`."""
 
-    _connecting: asyncio.Timeout | None = None
-    _reason: GatewayError | None = None  # why it was aborted before it had a connection
+    __slots__ = ("_called", "_connecting", "_origin", "_outgoing", "_pool", "_reason")
 
     def __init__(self, pool: Pool, outgoing: Outgoing, sent: Callable[[], None]) -> None:
         super().__init__(outgoing.timeouts)
+        self._connecting: asyncio.Timeout | None = None
+        self._reason: GatewayError | None = None  # why it was aborted before it had a connection
         self._pool = pool
         self._outgoing = outgoing
         self._called = sent

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterator, Mapping
+from time import monotonic  # the loops' own clock
 from types import MappingProxyType
 from typing import Final
 
@@ -19,6 +20,8 @@ from proxy.upstream.http1 import LARGEST_HEAD, BadAnswer, Framing, can_begin, pa
 
 #: Bytes that are held for who does not take them yet; the socket is not read beyond.
 _HELD: Final = 64 * 1024
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 BROKEN: Final = "The upstream could not be reached, or broke off its answer. Try again."
 LATE: Final = "The upstream did not answer in time. Try again."
@@ -31,27 +34,59 @@ class Dropped(UpstreamFailed):
 class Exchange:
     """A request and its answer, on a connection that it is attached to."""
 
-    connection: Connection | None = None
-    status = 0  # until the head has come
-    headers: Mapping[str, str] = MappingProxyType({})
-    keep: float | None = None  # seconds for which the server keeps the connection, if it says so
-    _reusable = False
-    _raw: bytes | bytearray = b""  # of a head that has begun
-    _framing: Framing | None = None
-    _held: deque[bytes] | None = None  # the body's, until somebody asks; empty ones are large
-    _held_size = 0
-    _sink: Sink | None = None
-    _paused = False
-    _flushing = False
-    _stopped = False  # reading the socket
-    _error: BaseException | None = None
-    _waiter: asyncio.Future[None] | None = None
-    _heard = False
-    _sent = False  # all of the request
+    __slots__ = (
+        "_all_by",
+        "_error",
+        "_first_by",
+        "_flow",
+        "_flushing",
+        "_framing",
+        "_heard",
+        "_held",
+        "_held_size",
+        "_idle",
+        "_last",
+        "_loop",
+        "_paused",
+        "_raw",
+        "_reusable",
+        "_sent",
+        "_sink",
+        "_stopped",
+        "_transport",
+        "_waiter",
+        "begun",
+        "chunks",
+        "connection",
+        "headers",
+        "keep",
+        "status",
+    )
 
     def __init__(self, timeouts: Timeouts) -> None:
+        self.connection: Connection | None = None
+        self.chunks = b""
+        self.status = 0  # until the head has come
+        self.headers: Mapping[str, str] = _NONE
+        self.keep: float | None = None  # seconds for which the server keeps it, if it says so
+        self._reusable = False
+        self._raw: bytes | bytearray = b""  # of a head that has begun
+        self._framing: Framing | None = None
+        self._held: deque[bytes] | None = (
+            None  # the body's, until somebody asks; empty ones are large
+        )
+        self._held_size = 0
+        self._sink: Sink | None = None
+        self._flow: Sink | None = None  # the sink, while it takes what comes
+        self._paused = False
+        self._flushing = False
+        self._stopped = False  # reading the socket
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._heard = False
+        self._sent = False  # all of the request
         self._loop = asyncio.get_running_loop()
-        self.begun = self._last = self._loop.time()  # the last: when something came
+        self.begun = self._last = monotonic()  # the last: when something came
         self._idle = timeouts.idle
         self._all_by = self.begun + timeouts.total
         self._first_by = min(self.begun + timeouts.first_byte, self._all_by)
@@ -108,7 +143,8 @@ class Exchange:
 
     async def deliver(self, sink: Sink) -> None:
         self._sink = sink
-        self._last = self._loop.time()
+        self._flow = None if self._paused else sink
+        self._last = monotonic()
         self._flush()
         self._watch()
         while self._held or not (self._done or self._error):
@@ -121,11 +157,13 @@ class Exchange:
 
     def pause(self) -> None:
         self._paused = True
+        self._flow = None
 
     def resume(self) -> None:
         self._paused = False
         if not self._left:
-            self._last = self._loop.time()  # the client's pace was the client's deadline
+            self._flow = self._sink if self._error is None else None
+            self._last = monotonic()  # the client's pace was the client's deadline
             self._flush()
             self._watch()
 
@@ -143,7 +181,7 @@ class Exchange:
         self._held = None
         self._held_size = 0
         self._read_on()
-        connection.exchange = self._sink = self._error = None
+        connection.exchange = self._sink = self._flow = self._error = None
         if not kept:
             connection.close()
         return kept
@@ -161,27 +199,45 @@ class Exchange:
     # From the connection.
 
     def received(self, data: bytes) -> None:
+        self._last = monotonic()
+        framing, flow = self._framing, self._flow
+        if framing is None or flow is None:
+            self._collect(data)
+            return
+        try:
+            if body := framing.feed(data):
+                self.chunks = data if framing.whole else b""
+                flow(body)
+        except BadAnswer as error:
+            self._broken(error)
+        except BaseException as error:  # the receiving side's, which `deliver` raises
+            self._fail(error)
+        if framing.done:
+            self.wake()
+
+    def _collect(self, data: bytes) -> None:
+        """Read what nobody takes yet."""
         if self._error is not None:
             return
-        self._last = self._loop.time()
         try:
-            framing = self._framing
-            if framing is None:
+            if self._framing is None:
                 data = self._begin(data)
-                framing = self._framing
-                if framing is None:
-                    return
-            body = framing.feed(data)
+            if self._framing is None:
+                return
+            body = self._framing.feed(data)
         except BadAnswer as error:
-            if error.before:
-                self._body(error.before)
-            if self._error is None:
-                self._fail(UpstreamFailed(BROKEN))
+            self._broken(error)
             return
         if body:
             self._body(body)
-        if self._sink is None or framing.done:
-            self.wake()
+        self.wake()
+
+    def _broken(self, error: BadAnswer) -> None:
+        """What came before the fault is delivered before the fault is told."""
+        if error.before:
+            self._body(error.before)
+        if self._error is None:
+            self._fail(UpstreamFailed(BROKEN))
 
     def lost(self, *, ended: bool) -> None:
         """The connection is closed: a fault, but where that is the body's end."""
@@ -221,8 +277,9 @@ class Exchange:
     def _body(self, body: bytes) -> None:
         if self._sink is not None and not self._paused:
             try:
+                self.chunks = b""
                 self._sink(body)
-            except BaseException as error:  # the receiving side's, which `deliver` raises
+            except BaseException as error:
                 self._held = None
                 self._fail(error)
         else:
@@ -278,6 +335,7 @@ class Exchange:
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
+        self._flow = None
         self._connected.close()
         self.wake()
 
@@ -293,7 +351,7 @@ class Exchange:
     def late(self) -> None:
         if self._error is not None or self._done:
             return
-        if self._loop.time() < self._due():
+        if monotonic() < self._due():
             self._watch()
         else:
             self.abort(UpstreamTimeout(LATE))

@@ -21,6 +21,10 @@ _HEAD = re.compile(rf"{_STATUS}((?:\r\n{_FIELD})*)")
 _TRAILER = re.compile(_FIELD)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")  # 7.1
 _PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
+#: How a chunk begins as most servers write it, by the length of all of it.
+_BEGINNINGS: Final = {
+    len(line) + size + 2: line for size in range(1, 4096) for line in (b"%x\r\n" % size,)
+}
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(r"[0-9]{1,15}(?:[ \t]*,[ \t]*[0-9]{1,15})*")
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
@@ -37,6 +41,7 @@ class Framing(Protocol):
 
     done: bool  # the body has ended
     excess: bool  # and something came after it
+    whole: bool  # what was fed last is whole chunks with nothing else, and can be sent as it is
 
     def feed(self, data: bytes) -> bytes:
         """What of `data` is the body's. Raises BadAnswer."""
@@ -117,6 +122,7 @@ class Sized:
     """A body of a known length (6.2)."""
 
     __slots__ = ("_left", "done", "excess")
+    whole = False
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -139,6 +145,7 @@ class UntilClose:
 
     done = False
     excess = False
+    whole = False
 
     def feed(self, data: bytes) -> bytes:
         return data
@@ -150,7 +157,7 @@ class UntilClose:
 class Chunked:
     """A chunked body (7.1). Extensions and trailers are bounded, and not passed on."""
 
-    __slots__ = ("_between", "_ending", "_held", "_left", "_trailer", "done", "excess")
+    __slots__ = ("_between", "_ending", "_held", "_left", "_trailer", "done", "excess", "whole")
 
     def __init__(self) -> None:
         self._between = True  # nothing of a chunk, nor of its line, has come
@@ -160,13 +167,19 @@ class Chunked:
         self._trailer: int | None = None  # bytes of it so far, once the last chunk has come
         self.done = False
         self.excess = False
+        self.whole = False
 
     def ends(self) -> bool:
         return self.done
 
     def feed(self, data: bytes) -> bytes:
+        self.whole = False
         if not self._between:
             return self._read(data, 0, [])
+        begins = _BEGINNINGS.get(len(data))
+        if begins is not None and data.startswith(begins) and data.endswith(b"\r\n"):
+            self.whole = True
+            return data[len(begins) : -2]
         parts: list[bytes] = []
         at = 0
         # Whole chunks, one to a read or some: what servers of streams send.
@@ -178,6 +191,7 @@ class Chunked:
             parts.append(data[start:end])
             at = end + 2
             if at == len(data):
+                self.whole = True
                 return b"".join(parts)
         return self._read(data, at, parts)
 

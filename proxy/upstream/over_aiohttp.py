@@ -108,6 +108,7 @@ class AiohttpCall:
     """A request and its answer: a `Call`."""
 
     status = 0  # until the head has come
+    chunks = b""
     headers: Mapping[str, str] = MappingProxyType({})
     _reason: GatewayError | None = None
     _response: aiohttp.ClientResponse | None = None

@@ -47,6 +47,17 @@ class Outlet:
     tells. Raises ConnectionError where it has gone by now.
     """
 
+    __slots__ = (
+        "_chunked",
+        "_http",
+        "_kept",
+        "_patience",
+        "_protocol",
+        "_reads_on",
+        "_transport",
+        "response",
+    )
+
     def __init__(
         self,
         http: web.Request,
@@ -57,9 +68,9 @@ class Outlet:
     ) -> None:
         self._http = http
         self._protocol = http.protocol
+        self._transport = transport = http.protocol.transport
         self._patience = patience
         self._reads_on = reads_on
-        transport = http.protocol.transport
         if not reads_on and (transport is None or transport.is_closing()):
             raise ClientConnectionResetError(_GONE)
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
@@ -78,11 +89,13 @@ class Outlet:
         """Wait until it has caught up, or gone."""
         await self._http.writer.drain()
 
-    def write(self, data: bytes) -> bool:
-        """One piece of the body; whether the client keeps up. Raises ConnectionError where it has
-        gone.
+    def write(self, data: bytes, chunks: bytes = b"") -> bool:
+        """One piece of the body, and the `chunks` that it came in, if any; whether the client
+        keeps up. Raises ConnectionError where it has gone.
         """
-        return self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if not self._chunked:
+            chunks = data
+        return self._send(chunks or b"%x\r\n%b\r\n" % (len(data), data))
 
     def flush(self) -> bool:
         """Send what was kept; otherwise as `write`."""
@@ -100,7 +113,7 @@ class Outlet:
 
     def break_off(self, last: bytes) -> None:
         """Write `last` and close, so that no client takes the body for complete."""
-        transport = self._protocol.transport
+        transport = self._transport
         if transport is None or transport.is_closing():
             return
         if last:
@@ -118,10 +131,11 @@ class Outlet:
         if self._kept is not None:
             self._kept.append(frame)
             return True
-        transport = self._protocol.transport
+        transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(frame)
-            return not self._protocol.writing_paused
+            # What was taken at once, as most is, paused nobody.
+            return not transport.get_write_buffer_size() or not self._protocol.writing_paused
         if not self._reads_on:
             raise ClientConnectionResetError(_GONE)
         return True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Coroutine
+from time import perf_counter
 from typing import Any, Final
 
 from aiohttp import web
@@ -111,7 +111,7 @@ async def _stream(
     call.headers = outgoing.headers = {}
     headers.clear()
     lease.states = ()
-    sink = _sink(call, outlet, lease, door)
+    sink = _Passage(call, outlet, lease, door).take
     failure: GatewayError | None = None
     door.metrics.streaming += 1
     try:
@@ -133,26 +133,29 @@ async def _stream(
     return outlet.response
 
 
-def _sink(call: Call, outlet: Outlet, lease: Lease, door: Door) -> Sink:
-    """What puts the upstream's bytes into the outlet.
+class _Passage:
+    """From a call into an outlet."""
 
-    It raises ConnectionError where the client has gone and nobody reads on.
-    """
-    feed, write, clock = lease.meter.feed, outlet.write, time.perf_counter
-    observe_gap = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
-    last = 0.0
+    __slots__ = ("_call", "_door", "_gaps", "_last", "_meter", "_outlet")
 
-    def sink(data: bytes) -> None:
-        nonlocal last
-        now = clock()
-        if last:
-            observe_gap(now - last)
-        last = now
-        passed = feed(data)
-        if passed and not write(passed):
-            _hold(call, outlet, door)
+    def __init__(self, call: Call, outlet: Outlet, lease: Lease, door: Door) -> None:
+        self._call = call
+        self._outlet = outlet
+        self._meter = lease.meter
+        self._door = door
+        self._gaps = door.metrics.chunk_gap.labels(lease.model, lease.provider)
+        self._last = 0.0  # when something came
 
-    return sink
+    def take(self, data: bytes) -> None:
+        """Raises ConnectionError where the client has gone and nobody reads on."""
+        now = perf_counter()
+        if self._last:
+            self._gaps.observe(now - self._last)
+        self._last = now
+        passed = self._meter.feed(data)
+        call = self._call
+        if passed and not self._outlet.write(passed, call.chunks if passed is data else b""):
+            _hold(call, self._outlet, self._door)
 
 
 def _end(outlet: Outlet, lease: Lease, trace: Trace, failure: GatewayError | None) -> None:

@@ -23,6 +23,9 @@ class Socket:
     def is_closing(self) -> bool:
         return self.closing
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 def asked(socket: Socket, version: Any = HttpVersion11, *, closing: bool = False) -> web.Request:
     http = make_mocked_request("POST", "/", version=version, closing=closing)
