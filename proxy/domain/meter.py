@@ -105,16 +105,17 @@ class StreamMeter:
         # After a brace this ends an event, whatever comes next and whichever line ends others
         # have: up to there, where no usage is told, no event need be looked at now.
         usage = data.find(b'"usage"')
-        plain = len(data)
-        if not data.endswith(b"}\n\n") if usage < 0 else data[usage:] != _NO_USAGE:
-            told = _USAGE.search(data)
-            plain = data.rfind(b"}\n\n", 0, told.start() if told else plain) + 3
-            if plain < 3:
-                return self._cut(data)
+        if data.endswith(b"}\n\n") if usage < 0 else data[usage:] == _NO_USAGE:
+            self._phase = _STREAMING
+            self._keep(data)
+            return data
+        told = _USAGE.search(data)
+        plain = data.rfind(b"}\n\n", 0, told.start() if told else len(data)) + 3
+        if plain < 3:
+            return self._cut(data)
         self._phase = _STREAMING
-        head = data[:plain]
-        self._keep(head)
-        return head if plain == len(data) else head + self._cut(data[plain:])
+        self._keep(data[:plain])
+        return data[:plain] + self._cut(data[plain:])
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
@@ -202,8 +203,9 @@ class StreamMeter:
             self._usage = usage
 
     def _keep(self, data: bytes) -> None:
-        self._uncounted += data
-        if len(self._uncounted) > _BATCH:
+        kept = self._uncounted
+        kept += data
+        if len(kept) > _BATCH:
             self._count_kept()
 
     def _look(self) -> None:

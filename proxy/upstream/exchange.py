@@ -72,9 +72,8 @@ class Exchange:
         self._reusable = False
         self._raw: bytes | bytearray = b""  # of a head that has begun
         self._framing: Framing | None = None
-        self._held: deque[bytes] | None = (
-            None  # the body's, until somebody asks; empty ones are large
-        )
+        # The body's, until somebody asks; empty ones are large.
+        self._held: deque[bytes] | None = None
         self._held_size = 0
         self._sink: Sink | None = None
         self._flow: Sink | None = None  # the sink, while it takes what comes

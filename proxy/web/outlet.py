@@ -48,13 +48,13 @@ class Outlet:
     """
 
     __slots__ = (
-        "_chunked",
         "_http",
         "_kept",
         "_patience",
         "_protocol",
         "_reads_on",
         "_transport",
+        "chunked",
         "response",
     )
 
@@ -74,14 +74,14 @@ class Outlet:
         if not reads_on and (transport is None or transport.is_closing()):
             raise ClientConnectionResetError(_GONE)
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
-        self._chunked = http.version >= HttpVersion11
-        self.response = _Written(http.keep_alive and self._chunked)
+        self.chunked = http.version >= HttpVersion11
+        self.response = _Written(http.keep_alive and self.chunked)
         self._kept: list[bytes] | None = [self._head(headers)]
 
     def _head(self, headers: Mapping[str, str]) -> bytes:
-        version = "HTTP/1.1" if self._chunked else "HTTP/1.0"
-        framing = _CHUNKED if self._chunked else "\r\n"
-        close = "Connection: close\r\n" if self._chunked and not self._http.keep_alive else ""
+        version = "HTTP/1.1" if self.chunked else "HTTP/1.0"
+        framing = _CHUNKED if self.chunked else "\r\n"
+        close = "Connection: close\r\n" if self.chunked and not self._http.keep_alive else ""
         own = header_lines({**headers, REQUEST_ID: self._http[TRACE].id})
         return f"{version}{_HEAD}{rfc822_formatted_time()}{framing}{close}{own}\r\n".encode()
 
@@ -89,13 +89,11 @@ class Outlet:
         """Wait until it has caught up, or gone."""
         await self._http.writer.drain()
 
-    def write(self, data: bytes, chunks: bytes = b"") -> bool:
-        """One piece of the body, and the `chunks` that it came in, if any; whether the client
-        keeps up. Raises ConnectionError where it has gone.
+    def write(self, data: bytes) -> bool:
+        """One piece of the body; whether the client keeps up. Raises ConnectionError where it has
+        gone.
         """
-        if not self._chunked:
-            chunks = data
-        return self._send(chunks or b"%x\r\n%b\r\n" % (len(data), data))
+        return self.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def flush(self) -> bool:
         """Send what was kept; otherwise as `write`."""
@@ -103,12 +101,12 @@ class Outlet:
             return True
         kept, self._kept = b"".join(self._kept), None
         self._http.writer.output_size += len(kept)  # by which it is known to have begun
-        return self._send(kept)
+        return self.send(kept)
 
     def end(self) -> None:
         """The body is complete. Raises ConnectionError where the client has gone."""
         self._reads_on = False
-        self._send(_LAST_CHUNK if self._chunked else b"")
+        self.send(_LAST_CHUNK if self.chunked else b"")
         self.flush()
 
     def break_off(self, last: bytes) -> None:
@@ -120,14 +118,15 @@ class Outlet:
             self.write(last)
         self.flush()
         self.response.force_close()
-        if not self._chunked:
+        if not self.chunked:
             # Without chunks only a reset tells this end from a good one.
             raw: socket.socket = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.close()  # what was written still goes out; a last chunk does not
         asyncio.get_running_loop().call_later(self._patience, transport.abort)
 
-    def _send(self, frame: bytes) -> bool:
+    def send(self, frame: bytes) -> bool:
+        """As `write`; where the body is `chunked`, for whole chunks."""
         if self._kept is not None:
             self._kept.append(frame)
             return True

@@ -13,7 +13,7 @@ from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
 from proxy.store.ledger import Lease
-from proxy.upstream.call import Call, Outgoing, Sink
+from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import SOURCE, error_event, raw_json
 from proxy.web.door import DOOR, Door, stopping
 from proxy.web.outlet import Outlet
@@ -152,10 +152,14 @@ class _Passage:
         if self._last:
             self._gaps.observe(now - self._last)
         self._last = now
-        passed = self._meter.feed(data)
-        call = self._call
-        if passed and not self._outlet.write(passed, call.chunks if passed is data else b""):
-            _hold(call, self._outlet, self._door)
+        passed, outlet = self._meter.feed(data), self._outlet
+        chunks = self._call.chunks
+        if chunks and passed is data and outlet.chunked:
+            keeps_up = outlet.send(chunks)
+        else:
+            keeps_up = not passed or outlet.write(passed)
+        if not keeps_up:
+            _hold(self._call, outlet, self._door)
 
 
 def _end(outlet: Outlet, lease: Lease, trace: Trace, failure: GatewayError | None) -> None:

@@ -55,6 +55,42 @@ def test_chunks_wherever_they_are_cut(
     assert (framing.done, framing.ends(), framing.excess) == (True, True, False)
 
 
+@given(
+    st.lists(st.integers(1, 5000), min_size=1, max_size=3),
+    st.sampled_from([b"%x", b"%X", b"0%x"]),
+    st.sampled_from([b"", b";a=b", b" "]),
+)
+def test_chunks_that_can_be_sent_as_they_are(
+    sizes: list[int], style: bytes, extension: bytes
+) -> None:
+    """What is whole chunks and nothing else is told, and what is not is no more so after it."""
+    wire = b"".join(style % n + extension + b"\r\n" + bytes(n) + b"\r\n" for n in sizes)
+    framing = Chunked()
+    for _ in range(2):
+        assert framing.feed(wire) == bytes(sum(sizes))
+        assert framing.whole == (not extension)
+    for begun in (b"1\r\n", b"a\r", b"\n", b"0\r\n", b"\r\n"):
+        framing.feed(begun)
+        assert not framing.whole
+    assert framing.done
+
+
+@given(st.integers(0, 5000), st.integers(-3, 3), st.sampled_from([b"\r\n", b"xx", b""]))
+def test_a_chunk_of_another_size_than_it_says(size: int, more: int, end: bytes) -> None:
+    """One read or many of one byte: what is no whole chunk is read, or refused, just the same."""
+    wire = b"%x\r\n%b%b" % (size, b"\r\n" * ((size + more) // 2), end)
+    framing = Chunked()
+    once, each = _fate(framing, [wire]), _fate(Chunked(), cut(wire, list(range(len(wire)))))
+    assert once == each
+    assert not framing.whole or once == wire[wire.index(b"\n") + 1 : -2]
+
+
+def _fate(framing: Framing, pieces: list[bytes]) -> bytes | None:
+    with suppress(BadAnswer):
+        return read(framing, pieces)
+    return None
+
+
 @given(CHUNKS, st.integers(1, 2000))
 def test_a_chunked_body_that_is_cut_short(chunks: list[bytes], missing: int) -> None:
     """Without its very last byte no chunked body has ended."""
