@@ -137,6 +137,38 @@ def test_an_error_event_is_noticed(error: Any, sent: bool) -> None:
     assert metered.error_sent is sent
 
 
+@pytest.mark.parametrize("told", [{"error": {"message": "x"}}, "[DONE]"])
+@pytest.mark.parametrize("after", [usage_chunk(), chunk("x" * 40_000)])
+def test_what_passed_before_a_count_is_noticed(told: Any, after: Any) -> None:
+    """An error or end mark within a read is told also once its bytes are let go."""
+    metered = meter()
+    through(metered, [event(chunk("Hi")), event(told) + event(chunk("!")), event(after)])
+    assert (metered.error_sent, metered.complete) == (told != "[DONE]", told == "[DONE]")
+
+
+@pytest.mark.parametrize("told", [{"error": {"message": "x"}}, "[DONE]"])
+def test_what_passes_after_a_count_is_noticed(told: Any) -> None:
+    """What is looked at begins anew with what is kept."""
+    for before in (usage_chunk(), chunk("x" * 40_000)):
+        metered = meter()
+        metered.feed(event(chunk("Hello")))
+        assert not metered.complete
+        metered.feed(event(before))
+        metered.feed(event(told) + event(chunk("!")))
+        assert metered.error_sent is not metered.complete
+
+
+@pytest.mark.parametrize("nulls", [1, 3])
+def test_a_usage_without_spaces(nulls: int) -> None:
+    """Null usages pass and the usage is withheld as most servers write them."""
+    null, text = b'data: {"usage":null}\n\n' * nulls, b'data: {"choices":["\\"usage\\":"]}\n\n'
+    told = b'data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}\n\n'
+    reads = [null, text + null, null + told + null, told, null + text, DONE]
+    metered = meter()
+    assert through(metered, reads) == b"".join(reads).replace(told, b"")
+    assert metered.outcome() == Outcome(Phase.COMPLETE, Usage(12, 3), 0)
+
+
 def test_an_error_with_usage_is_not_withheld() -> None:
     """An error reaches the client also where it carries the usage, which counts."""
     metered = meter()

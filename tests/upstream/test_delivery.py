@@ -177,9 +177,31 @@ async def test_a_fault_while_a_call_is_paused(
         await asyncio.sleep(0)
         assert (got, delivery.done()) == ([], False)
         call.resume()
+        call.connection.data_received(b"4\r\nfour\r\n")  # which was under way
         with pytest.raises(UpstreamFailed):
             await delivery
     assert b"".join(got) == b"onetwothree"
+
+
+async def test_the_chunks_that_bytes_came_in(
+    transport: DirectTransport, upstream: ScriptedUpstream
+) -> None:
+    """Bytes that pass as they come have their chunks beside them, and those held have none."""
+    upstream.script([Head(), Send(b"one"), HANG])
+    asked = Outgoing(f"{upstream.url}/x", {}, [b"{}"], PATIENT)
+    got: list[tuple[bytes, bytes]] = []
+    async with answered(transport.open(asked, lambda: None)) as call:
+        assert await call.first() == b"one"
+        delivery = asyncio.create_task(call.deliver(lambda data: got.append((data, call.chunks))))
+        await asyncio.sleep(0)
+        call.connection.data_received(b"3\r\nnew\r\n")
+        call.pause()
+        call.connection.data_received(b"4\r\nheld\r\n")
+        call.resume()
+        call.abort(Forbidden("enough"))
+        with pytest.raises(Forbidden):
+            await delivery
+    assert got == [(b"new", b"3\r\nnew\r\n"), (b"held", b"")]
 
 
 async def test_the_total_deadline_ends_a_paused_call(
