@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from proxy.domain import parameters as rule
 from proxy.domain.cuts import LONG, MOST_HEAD, cut_data, is_cut
@@ -59,15 +60,17 @@ class ChatRequest(Struct, frozen=True):
     """A valid request.
 
     `fields` are the client's bytes by name, with a HOLE where data were cut out, `messages` the
-    same messages decoded but for the `data` of images, `images` as they are to be sent. `size` in
-    bytes is that of all but this data. `cap` are the output tokens asked for (None: not said)
-    and, once capped, the bound that the upstream is held to; `n` choices multiply it. `thinks`: it
-    has the model think first.
+    same messages decoded but for the `data` of images. `images` are to be sent, `came` as the
+    client wrote them. `size` in bytes is that of all but their data. `cap` are the output tokens
+    asked for (None: not said) and, once capped, the bound that the upstream is held to; `n`
+    choices multiply it. `thinks`: it has the model think first. `texts` are those of the prompt,
+    names and roles among them, where it is made of nothing else (None: it was not looked at).
     """
 
     model: str
     fields: Mapping[str, Raw]
-    messages: list[dict[str, Any]]
+    messages: Sequence[Any]
+    came: tuple[ImagePart, ...]
     images: tuple[ImagePart, ...]
     size: int
     stream: bool
@@ -75,6 +78,7 @@ class ChatRequest(Struct, frozen=True):
     cap: int | None
     n: int
     thinks: bool
+    texts: list[str] | None = None
 
     def __repr__(self) -> str:
         return f"<request to {self.model} of {self.size} bytes and {len(self.images)} images>"
@@ -107,18 +111,21 @@ def _chat(
     include_usage = _include_usage(fields, stream)
     detail = rule.choice(fields.get("detail"), "detail", rule.DETAILS)
     messages = yield from _messages(fields, len(body), allowed)
-    images = yield from _images(messages, detail, cuts, allowed)
-    for image in images:
+    came = yield from _images(messages, cuts, allowed)
+    for image in came:
         size -= len(image.data or b"")
     return ChatRequest(
         model=model,
         fields=raw,
         messages=messages,
-        images=images,
+        came=came,
+        images=with_detail(came, detail),
         size=size,
         stream=stream,
         include_usage=include_usage,
-        cap=_cap(fields),
+        cap=smaller(
+            rule.positive(fields, "max_tokens"), rule.positive(fields, "max_completion_tokens")
+        ),
         n=rule.positive(fields, "n", rule.LARGEST_N) or 1,
         thinks=rule.thinks(fields),
     )
@@ -162,11 +169,16 @@ def _include_usage(fields: Mapping[str, Any], stream: bool) -> bool:
     return value is True
 
 
-def _cap(fields: Mapping[str, Any]) -> int | None:
-    """Clients send either name, and some send both: the smaller one binds."""
-    cap = rule.positive(fields, "max_tokens")
-    other = rule.positive(fields, "max_completion_tokens")
+def smaller(cap: int | None, other: int | None) -> int | None:
+    """Clients send the cap under either name, and some under both: the smaller one binds."""
     return min(cap, other) if cap and other else cap or other
+
+
+def with_detail(images: tuple[ImagePart, ...], detail: str | None) -> tuple[ImagePart, ...]:
+    """The images with the request's `detail` where they have none of their own."""
+    if detail is None:
+        return images
+    return tuple([image if image.detail else replace(image, detail=detail) for image in images])
 
 
 def _messages(
@@ -182,7 +194,6 @@ def _messages(
 
 def _images(
     messages: list[dict[str, Any]],
-    detail: str | None,
     cuts: Sequence[memoryview],
     allowed: frozenset[str],
 ) -> Steps[tuple[ImagePart, ...]]:
@@ -200,8 +211,7 @@ def _images(
             check_part(part, number, index, allowed)
             if part["type"] == "image_url":
                 image = part["image_url"]
-                url, own = image["url"], image.get("detail") or detail
-                data, cut = None, False
+                url, own, data, cut = image["url"], image.get("detail"), None, False
                 if url[:5].lower() == "data:":
                     cut = bool(cuts) and is_cut(url)
                     url, data = (url[:-1], next(left)) if cut else split_data(url)

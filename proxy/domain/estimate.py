@@ -78,6 +78,18 @@ def _over(request: ChatRequest, cap: int) -> BadRequest:
 
 def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     """The prompt without its images, never below what a provider bills."""
+    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
+    texts = request.texts
+    if texts is None:
+        texts, definitions = _read_by_model(request)
+        for text in definitions:
+            framing += _PER_DEFINITION * (1 + text.count(b"{"))
+            texts.append(text.decode())
+    return tokenizer.bound(texts) + framing
+
+
+def _read_by_model(request: ChatRequest) -> tuple[list[str], list[bytes]]:
+    """What a model reads of a request: texts, and the JSON of what is made of others."""
     said: list[dict[str, Any]] = []
     for message in request.messages:
         content = message.get("content")
@@ -95,11 +107,7 @@ def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
                 texts.append(value)
             elif value.__class__ in _NESTED:
                 definitions.append(msgspec.json.encode(value))
-    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
-    for text in definitions:
-        framing += _PER_DEFINITION * (1 + text.count(b"{"))
-        texts.append(text.decode())
-    return tokenizer.bound(texts) + framing
+    return texts, definitions
 
 
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from proxy.domain.errors import BadRequest
 from proxy.domain.jsonbody import MOST_NAMES
@@ -18,9 +18,13 @@ from proxy.domain.vocabulary import (
     proper,
 )
 
-DETAILS: Final = ("low", "high", "auto")
-PART_DETAILS: Final = (*DETAILS, "original")
-ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
+Detail = Literal["low", "high", "auto"]
+PartDetail = Literal["low", "high", "auto", "original"]
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+DETAILS: Final = get_args(Detail)
+PART_DETAILS: Final = get_args(PartDetail)
+ROLES: Final = get_args(Role)
 LARGEST_CAP: Final = 2**31 - 1
 LARGEST_N: Final = 128
 LONGEST_WORD: Final = 32

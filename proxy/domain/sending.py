@@ -22,12 +22,12 @@ _encode = msgspec.json.encode
 _NUL: Final = b"\0"
 
 
-def as_came(request: ChatRequest) -> Pieces | None:
-    """The messages as the client wrote them, if that is how they are to be sent."""
-    for image in request.images:
-        if image.cut or not _says(request.messages, image):
-            return None
-    return [memoryview(request.fields["messages"])]
+def as_came(request: ChatRequest) -> bool:
+    """Whether the messages are to be sent as the client wrote them."""
+    for image, came in zip(request.images, request.came, strict=True):
+        if image.cut or _differs(image, came):
+            return False
+    return True
 
 
 def sent_messages(request: ChatRequest) -> Steps[Pieces]:
@@ -36,13 +36,13 @@ def sent_messages(request: ChatRequest) -> Steps[Pieces]:
     changed: list[ImagePart] = []
     data: Pieces = []
     hole = _NUL
-    for image in request.images:
-        says = _says(request.messages, image)
-        if not says:
+    for image, came in zip(request.images, request.came, strict=True):
+        differs = _differs(image, came)
+        if differs:
             changed.append(image)
         if image.cut:
             hole = HOLE
-        if image.data is not None and (image.cut or not says):
+        if image.data is not None and (image.cut or differs):
             data.append(image.data)
     if changed:
         messages: list[Any] = yield from _opened(request.fields["messages"], _LIST)
@@ -52,9 +52,8 @@ def sent_messages(request: ChatRequest) -> Steps[Pieces]:
     return filled(bytes(raw), hole, data) if data else [memoryview(raw)]
 
 
-def _says(messages: list[dict[str, Any]], image: ImagePart) -> bool:
-    said = messages[image.message]["content"][image.part]["image_url"]
-    return bool(said["url"] == image.url and said.get("detail") == image.detail)
+def _differs(image: ImagePart, came: ImagePart) -> bool:
+    return image is not came and (image.url != came.url or image.detail != came.detail)
 
 
 def _opened(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> Steps[T]:

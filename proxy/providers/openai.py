@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -13,30 +14,38 @@ from proxy.domain.routing import Target
 
 PATH = "/chat/completions"
 
-_REPLACED: Final = frozenset(("messages", "detail", "max_tokens", "max_completion_tokens"))
+#: Where the messages go up as they came, they are encoded with the other fields up to here.
+_SHORT: Final = 64 << 10
+
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
-def headers(api_key: str | None) -> dict[str, str]:
+@cache
+def headers(api_key: str | None) -> Mapping[str, str]:
     """The provider's own headers; there may be no key for a local server."""
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def encode(request: ChatRequest, messages: Pieces, target: Target, output_param: str) -> Pieces:
-    """The request's body as the target is to get it, with these messages (domain/sending.py).
+def encode(
+    request: ChatRequest, messages: Pieces | None, target: Target, output_param: str
+) -> Pieces:
+    """The request's body as the target is to get it, with these messages (domain/sending.py);
+    None: as they came.
 
     Replaced: the model's name, the output cap under the name that the model accepts, and
     `stream_options`, since usage is always asked for. `detail` is the reference's own and was
     pushed down into the images. Every other field is the client's bytes.
     """
-    fields: dict[str, Any] = {
-        name: raw for name, raw in request.fields.items() if name not in _REPLACED
-    }
-    fields["model"] = target.model
+    fields: dict[str, Any] = {**request.fields, "model": target.model}
+    for name in ("detail", "max_tokens", "max_completion_tokens"):
+        fields.pop(name, None)
     fields[output_param] = request.cap
     if request.stream:
         fields["stream_options"] = {**_options(request.fields), "include_usage": True}
-    return [msgspec.json.encode(fields)[:-1] + b',"messages":', *messages, b"}"]
+    if messages is None and request.size <= _SHORT:
+        return [msgspec.json.encode(fields)]
+    came = memoryview(fields.pop("messages"))
+    return [msgspec.json.encode(fields)[:-1] + b',"messages":', *(messages or [came]), b"}"]
 
 
 def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:

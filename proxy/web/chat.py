@@ -14,6 +14,7 @@ from proxy.domain.chat import ChatRequest, parse_chat
 from proxy.domain.errors import BadRequest
 from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
+from proxy.domain.plain import plain_chat
 from proxy.domain.quota import limit_headers
 from proxy.domain.routing import Model, Target, choose_target, find_model
 from proxy.domain.sending import as_came, sent_messages
@@ -47,7 +48,9 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     trace.stage()  # authenticate
     body = await read_body(http, door.max_body)
     trace.stage()  # read
-    asked = await in_turns(parse_chat(body, key.allow_parameters))
+    asked = plain_chat(body)
+    if asked is None:
+        asked = await in_turns(parse_chat(body, key.allow_parameters))
     model = find_model(door.models, asked.model, key.models)
     trace.model = model.name
     check_use(asked, model, key)
@@ -117,9 +120,7 @@ async def outgoing_call(
         value = http.headers.get(name)
         if value and value.isascii():
             headers[name] = value
-    messages = as_came(request)
-    if messages is None:
-        messages = await in_turns(sent_messages(request))
+    messages = None if as_came(request) else await in_turns(sent_messages(request))
     return Outgoing(
         url=provider.base_url + openai.PATH,
         headers=headers,

@@ -9,9 +9,12 @@ import pytest
 
 from proxy.domain.chat import ChatRequest, parse_chat
 from proxy.domain.errors import BadRequest
+from proxy.domain.estimate import text_tokens
+from proxy.domain.plain import plain_chat
 from proxy.domain.routing import Target
 from proxy.domain.sending import as_came, sent_messages
 from proxy.domain.steps import finish
+from proxy.domain.tokenizer import tokenizer_for
 from proxy.providers.openai import encode
 
 NOTHING: frozenset[str] = frozenset()
@@ -46,13 +49,29 @@ def raw(field: str) -> bytes:
 
 
 def parse(body: Any, allowed: frozenset[str] = NOTHING) -> ChatRequest:
+    """The request by all the rules; where it is a plain one, the short way makes the same of it."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return finish(parse_chat(raw, allowed))
+    plain = plain_chat(raw)
+    try:
+        request = finish(parse_chat(raw, allowed))
+    except BadRequest:
+        assert plain is None
+        raise
+    assert plain is None or known(plain) == known(request)
+    return request
+
+
+def known(request: ChatRequest) -> dict[str, Any]:
+    """All that is known of a request, however it was read."""
+    names = set(request.__struct_fields__) - {"fields", "messages", "texts"}
+    fields = {name: bytes(raw) for name, raw in request.fields.items()}
+    tokens = [text_tokens(request, tokenizer_for(model)) for model in ("gpt-4o", "another")]
+    return {**{name: getattr(request, name) for name in names}, "fields": fields, "tokens": tokens}
 
 
 def going_up(request: ChatRequest, target: Target, output_param: str = "max_tokens") -> bytes:
     """The body that the provider gets."""
-    messages = as_came(request) or finish(sent_messages(request))
+    messages = None if as_came(request) else finish(sent_messages(request))
     return b"".join(encode(request, messages, target, output_param))
 
 

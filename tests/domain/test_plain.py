@@ -1,0 +1,121 @@
+"""The short way for plain requests; `parse` holds each of them against the rules."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.domain.errors import BadRequest
+from proxy.domain.parameters import LARGEST_CAP, LARGEST_N, PART_DETAILS, ROLES
+from proxy.domain.plain import plain_chat
+from proxy.domain.steps import STEP
+from tests.domain.bodies import IMAGE, TEXT, VISION, asks, hello, parse, refused
+
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+PLAIN: list[dict[str, Any]] = [
+    VISION,
+    hello(),
+    hello(stream=False, temperature=0, top_p=0.9, n=LARGEST_N, max_tokens=LARGEST_CAP, seed=2**70),
+    hello(**USAGE, max_completion_tokens=5, max_tokens=7, stop=["a", "b"], user="u"),
+    hello(messages=[{"role": role, "content": 'é"\\\n', "name": "n"} for role in ROLES]),
+    asks(TEXT, IMAGE, detail="low"),
+    asks(*({**IMAGE, "image_url": {"url": "x", "detail": detail}} for detail in PART_DETAILS)),
+]
+
+
+@pytest.mark.parametrize("body", PLAIN, ids=range(len(PLAIN)))
+@pytest.mark.parametrize("escaped", [True, False])
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" ,\n", "\t: ")])
+def test_plain_requests(body: dict[str, Any], escaped: bool, separators: tuple[str, str]) -> None:
+    """What most clients send goes the short way, however it is written."""
+    written = json.dumps(body, ensure_ascii=escaped, separators=separators).encode()
+    assert plain_chat(written) is not None
+    assert parse(written)
+
+
+FULL = json.dumps(
+    hello(
+        **USAGE,
+        messages=[
+            {
+                "role": "user",
+                "name": "n",
+                "content": [TEXT, {**IMAGE, "image_url": {"url": "u", "detail": "low"}}],
+            }
+        ],
+        detail="low",
+        stop="x",
+    )
+)
+KEYS = sorted({key for key in FULL.split('"') if f'"{key}":' in FULL})
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("spelt", ["{}", "\\u00{:x}{}"])
+def test_a_plain_request_has_no_key_twice(key: str, spelt: str) -> None:
+    """A name that comes twice is found, wherever it is and however it is written."""
+    assert plain_chat(FULL.encode())
+    spelt = spelt.format(key) if spelt == "{}" else spelt.format(ord(key[0]), key[1:])
+    at = FULL.index(f'"{key}":')
+    value = json.dumps(json.JSONDecoder().raw_decode(FULL, at + len(key) + 4)[0])
+    body = f'{FULL[:at]}"{spelt}": {value}, {FULL[at:]}'
+    assert refused(body.encode()).param == key
+
+
+@pytest.mark.parametrize("text", ['"', "\\u0022", '\\"', '":', "\\\\u0022"])
+def test_quotes_in_a_text_hide_no_key(text: str) -> None:
+    """A quote that is escaped by its number does not stand for those of a name that is dropped."""
+    fields = f'"user": "a", "user": {json.dumps(text * 6)}'
+    numbered = fields.replace('\\"', "\\u0022")
+    for twice in (fields, numbered):
+        assert refused(f"{json.dumps(hello())[:-1]}, {twice}}}".encode()).param == "user"
+
+
+def test_the_short_way_has_an_end() -> None:
+    """A long body is read in steps, and one with an image in it as one that may be long."""
+    size = STEP - len(json.dumps(hello(user="")))
+    for more, plain in ((0, True), (1, False)):
+        body = json.dumps(hello(user="x" * (size + more))).encode()
+        assert bool(plain_chat(body)) == plain
+        assert parse(body)
+    data = {"type": "image_url", "image_url": {"url": "DATA:image/png;base64,QUJD"}}
+    assert plain_chat(json.dumps(asks(data)).encode()) is None
+
+
+TEXTS = st.text(max_size=6)
+LINKS = st.fixed_dictionaries(
+    {"url": TEXTS | st.just("data:,")},
+    optional={"detail": st.sampled_from((*PART_DETAILS, None, "x"))},
+)
+PARTS = st.builds(lambda text: {"type": "text", "text": text}, TEXTS) | st.builds(
+    lambda link: {"type": "image_url", "image_url": link}, LINKS
+)
+MESSAGES = st.fixed_dictionaries(
+    {"role": st.sampled_from((*ROLES, "x")), "content": TEXTS | st.lists(PARTS, max_size=3)},
+    optional={"name": TEXTS | st.none()},
+)
+COUNTS = st.sampled_from((None, -1, 0, 1, 128, 129, 2**31 - 1, 2**31, 1.0, 0.5, True, "1"))
+OTHERS = st.none() | st.booleans() | st.integers() | st.floats(0, 1) | TEXTS | st.lists(TEXTS)
+REQUESTS = st.fixed_dictionaries(
+    {"model": TEXTS, "messages": st.lists(MESSAGES, max_size=3)},
+    optional={
+        **dict.fromkeys(("max_tokens", "max_completion_tokens", "n", "temperature"), COUNTS),
+        **dict.fromkeys(("top_p", "seed", "stop", "user", "presence_penalty", "x"), OTHERS),
+        "stream": st.sampled_from((None, True, False, 1)),
+        "stream_options": st.sampled_from((None, {}, USAGE["stream_options"], [], {"x": 1})),
+        "detail": st.sampled_from((None, "low", "original", 1)),
+    },
+)
+
+
+@given(REQUESTS, st.booleans())
+def test_the_short_way_is_the_long_one(body: dict[str, Any], escaped: bool) -> None:
+    """Whatever goes the short way is what the rules make of it, and none that they refuse does."""
+    try:
+        parse(json.dumps(body, ensure_ascii=escaped).encode())
+    except BadRequest:
+        return
