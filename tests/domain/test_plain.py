@@ -86,6 +86,30 @@ def test_the_short_way_has_an_end() -> None:
     assert plain_chat(json.dumps(asks(data)).encode()) is None
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stream_options": {}},
+        {"stream": False, "stream_options": {"include_usage": True}},
+        {"max_tokens": 0},
+        {"max_completion_tokens": LARGEST_CAP + 1},
+        {"max_tokens": 5.0},
+        {"n": LARGEST_N + 1},
+        {"temperature": 2.01},
+        {"temperature": True},
+        {"detail": "original"},
+        {"messages": []},
+        {"messages": [{"role": "user", "content": []}]},
+        {"messages": [{"role": "bot", "content": "x"}]},
+        {"model": ""},
+        {"store": True},
+    ],
+)
+def test_what_the_rules_refuse_is_not_plain(fields: dict[str, Any]) -> None:
+    """The short way ends where a rule has something to say."""
+    assert refused(hello(**fields)).param
+
+
 TEXTS = st.text(max_size=6)
 LINKS = st.fixed_dictionaries(
     {"url": TEXTS | st.just("data:,")},
