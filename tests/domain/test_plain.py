@@ -13,7 +13,7 @@ from proxy.domain.errors import BadRequest
 from proxy.domain.parameters import LARGEST_CAP, LARGEST_N, PART_DETAILS, ROLES
 from proxy.domain.plain import plain_chat
 from proxy.domain.steps import STEP
-from tests.domain.bodies import IMAGE, TEXT, VISION, asks, hello, parse, refused
+from tests.domain.bodies import IMAGE, TEXT, VISION, asks, hello, parse, raw, refused
 
 USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 PLAIN: list[dict[str, Any]] = [
@@ -66,13 +66,10 @@ def test_a_plain_request_has_no_key_twice(key: str, spelt: str) -> None:
     assert refused(body.encode()).param == key
 
 
-@pytest.mark.parametrize("text", ['"', "\\u0022", '\\"', '":', "\\\\u0022"])
-def test_quotes_in_a_text_hide_no_key(text: str) -> None:
-    """A quote that is escaped by its number does not stand for those of a name that is dropped."""
-    fields = f'"user": "a", "user": {json.dumps(text * 6)}'
-    numbered = fields.replace('\\"', "\\u0022")
-    for twice in (fields, numbered):
-        assert refused(f"{json.dumps(hello())[:-1]}, {twice}}}".encode()).param == "user"
+def test_quotes_in_a_text_hide_no_key() -> None:
+    """Quotes that are escaped by number do not stand for those of a name that was dropped."""
+    twice = '"user": "a", "user": "' + 4 * "\\u0022" + '"'
+    assert refused(raw(twice)).param == "user"
 
 
 def test_the_short_way_has_an_end() -> None:
