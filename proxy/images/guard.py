@@ -89,9 +89,10 @@ class ImageGuard:
         Raises ImageRefused naming every part at fault; nothing is sent of a request with one
         bad image.
         """
-        if not request.images:
+        images = request.images
+        if not images:
             return request
-        count = len(request.images)
+        count = len(images)
         rules = rules_of(tuple(policies), frozenset(kinds), count, inline)
         try:
             check_count(count, rules.limits)
@@ -99,20 +100,20 @@ class ImageGuard:
             raise self._refused([("messages", error)]) from None
         # What costs a look at the text goes before what costs a way over the network.
         room = _Room(self._most)
-        judged = await self._judged(request.images, rules, room)
-        if rules.mode != "url" and not all(part.sized for part in judged):
+        if count > _AT_ONCE or not all(map(rules.leaves, images)):
+            images = await self._judged(images, rules, room)
+        if rules.mode != "url" and not all([part.sized for part in images]):
             if rules.mode == "inline":
-                judged = await self._all(judged, lambda part: self._inlined(part, rules, key, room))
+                images = await self._all(images, lambda part: self._inlined(part, rules, key, room))
             else:
-                judged = await self._all(judged, lambda part: self._inspected(part, rules, key))
-        for part in judged:
+                images = await self._all(images, lambda part: self._inspected(part, rules, key))
+        for part in images:
             self._observe("allowed", "", part.format, part.size)
-        images = tuple(judged)
         return request if images == request.images else replace(request, images=images)
 
     async def _judged(
         self, parts: Sequence[ImagePart], rules: ImageRules, room: _Room
-    ) -> list[ImagePart]:
+    ) -> tuple[ImagePart, ...]:
         steps = self._judge(parts, rules, room)
         if any([part.data and len(part.data) > _LARGE for part in parts]):
             async with self._large:
@@ -121,7 +122,7 @@ class ImageGuard:
 
     def _judge(
         self, parts: Sequence[ImagePart], rules: ImageRules, room: _Room
-    ) -> Steps[list[ImagePart]]:
+    ) -> Steps[tuple[ImagePart, ...]]:
         """All images by their text."""
         judged: list[ImagePart] = []
         faults = []
@@ -137,11 +138,11 @@ class ImageGuard:
                 faults.append((f"{part.path}.url", error.with_traceback(None)))
         if faults:
             raise self._refused(faults)
-        return judged
+        return tuple(judged)
 
     async def _all(
         self, parts: Sequence[ImagePart], work: Callable[[ImagePart], _Work]
-    ) -> list[ImagePart]:
+    ) -> tuple[ImagePart, ...]:
         """The work on each, at the same time."""
         done = await asyncio.gather(*map(work, parts), return_exceptions=True)
         faults = [
@@ -156,7 +157,7 @@ class ImageGuard:
             if isinstance(result, BaseException):
                 raise result
             found.append(result)
-        return found
+        return tuple(found)
 
     async def _inspected(self, part: ImagePart, rules: ImageRules, key: str) -> ImagePart:
         """A linked image by its first bytes. The provider may be shown another: its size is

@@ -33,8 +33,9 @@ _NEVER: Final = ("blocked", "redirect", "unknown_host")
 class ImageRules:
     """Policies that all bind, and the limits of whom images are sent to, ready for many images.
 
-    `mode` is the strictest; `links` are the checks of each policy, `rewrites` its rules but for
-    those of the ones before. `strict`: what cannot be looked at is refused.
+    `mode` is the strictest; `links` are the checks of the policies, `rewrites` the rules of each
+    but for those of the ones before. `changing`: some policy changes links or details. `strict`:
+    what cannot be looked at is refused.
     """
 
     policies: tuple[ImagePolicy, ...]
@@ -43,7 +44,12 @@ class ImageRules:
     urls: tuple[UrlRules, ...]
     links: tuple[LinkCheck, ...]
     rewrites: tuple[tuple[RewriteRule, ...], ...]
+    changing: bool
     strict: bool
+
+    def leaves(self, part: ImagePart) -> bool:
+        """Whether an image is a usual link, of which `judge` would leave all as it is."""
+        return not self.changing and all([link.is_usual(part.url) for link in self.links])
 
 
 @lru_cache(maxsize=1024)
@@ -55,13 +61,17 @@ def rules_of(
     """
     mode = "inline" if inline else max((policy.mode for policy in policies), key=MODES.index)
     urls = tuple(policy.urls for policy in policies)
+    rewrites = _rewrites(policies)
     return ImageRules(
         policies=policies,
         limits=narrowest([*policies, *(limits_of(kind, count) for kind in kinds)]),
         mode=mode,
         urls=urls,
-        links=tuple(LinkCheck(rules if mode == "inline" else rules.outer) for rules in urls),
-        rewrites=_rewrites(policies),
+        links=tuple(
+            LinkCheck(rules if mode == "inline" else rules.outer) for rules in dict.fromkeys(urls)
+        ),
+        rewrites=rewrites,
+        changing=bool(rewrites) or any(p.detail_default or p.detail_cap for p in policies),
         strict=any(policy.on_unreachable == "reject" for policy in policies),
     )
 

@@ -43,10 +43,12 @@ _QUOTABLE: Final = re.compile(r'["<>^`{|}]')
 #: A host whose last label is a number is an IPv4 address to some parser (WHATWG URL,
 #: "ends in a number"; inet_aton).
 _NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
-#: What nearly all links are: a host in lower case whose last label begins with a letter, so that
-#: it is no address to any parser, and a path and query that are passed on as written.
+#: What nearly all links are: a host in lower case that may be dialled as a public name, whose last
+#: label begins with a letter, so that it is no address to any parser, and a path and query that are
+#: passed on as written.
 _USUAL: Final = re.compile(
-    r"https://((?:[a-z0-9_-]{1,63}+\.)++([a-z][a-z0-9-]{0,62}+))"
+    r"https://((?:[a-z0-9_-]{1,63}+\.)++"
+    rf"(?!(?:{'|'.join(sorted(LOCAL_SUFFIXES))})/)[a-z][a-z0-9-]{{0,62}}+)"
     r"/[!$-;=@-\[\]_a-z~]*+(?:\?[!$-;=?-\[\]_a-z~]++)?+"
 )
 
@@ -99,28 +101,29 @@ def check_url(url: str, rules: UrlRules) -> URL:
 class LinkCheck:
     """`check_url` under one set of rules, for many links; `takes_data`: data: URIs are allowed."""
 
-    __slots__ = ("_allow", "_deny", "_rules", "_usual", "takes_data")
+    __slots__ = ("_allow", "_any_host", "_deny", "_https", "_rules", "takes_data")
 
     def __init__(self, rules: UrlRules) -> None:
         self._rules = rules
-        self._usual = "https" in rules.schemes and 443 in rules.ports
+        self._https = "https" in rules.schemes and 443 in rules.ports
         self._deny = compile_patterns(rules.deny)
         self._allow = compile_patterns(rules.allow)
+        self._any_host = self._allow.anything and not rules.deny
         self.takes_data = "data" in rules.schemes
+
+    def is_usual(self, url: str) -> bool:
+        """Whether a link is plainly fine, and goes on as it was written."""
+        usual = _USUAL.fullmatch(url) if self._https and len(url) <= MAX_URL else None
+        if usual is None:
+            return False
+        host = usual[1]
+        return len(host) <= MAX_HOST and (
+            self._any_host or (self._allow.match_name(host) and not self._deny.match_name(host))
+        )
 
     def check(self, url: str) -> str:
         """The link as it may be forwarded; `check_url` judges what is not plainly fine."""
-        usual = _USUAL.fullmatch(url) if self._usual and len(url) <= MAX_URL else None
-        if usual is not None:
-            host, last = usual.groups()
-            if (
-                len(host) <= MAX_HOST
-                and last not in LOCAL_SUFFIXES
-                and not self._deny.match_name(host)
-                and self._allow.match_name(host)
-            ):
-                return url
-        return str(check_url(url, self._rules))
+        return url if self.is_usual(url) else str(check_url(url, self._rules))
 
 
 def check_redirect(base: URL, location: str, rules: UrlRules) -> URL:

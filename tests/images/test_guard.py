@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.domain.chat import ImagePart
 from proxy.domain.errors import ImageRefused
+from proxy.domain.parameters import PART_DETAILS
 from proxy.domain.steps import finish
 from proxy.images.guard import ImageGuard
 from proxy.images.judge import judge, rules_of
@@ -17,6 +20,8 @@ from proxy.images.sniff import ImageInfo
 from proxy.images.visit import Fetched
 from tests.domain.bodies import asks, parse
 from tests.images.samples import make_policy
+from tests.images.test_links import LINKS
+from tests.images.test_urls import HOSTS
 
 VERSIONED = RewriteRule.parse("https://cdn.example.com/", "https://cdn.example.com/v2/")
 MIRRORED = RewriteRule.parse("https://cdn.example.com/v2/", "https://mirror.example.net/")
@@ -40,6 +45,36 @@ def test_every_plan_judges_what_is_sent() -> None:
     strict = replace(BASE, urls=replace(BASE.urls, deny=("mirror.example.net",)))
     with pytest.raises(ImageRefused, match="not one that this gateway allows"):
         sent(strict, replace(BASE, rewrite=(MIRRORED,)))
+
+
+POLICIES = [
+    make_policy(),
+    make_policy(urls=HOSTS),
+    make_policy(detail_default="low"),
+    make_policy(detail_cap="high"),
+    make_policy(rewrite=(RewriteRule.parse("https://pub.example/", "https://exact.example/"),)),
+]
+
+
+@given(
+    st.lists(st.sampled_from(POLICIES), min_size=1, max_size=2),
+    LINKS | st.just("https://pub.example/a.png"),
+    st.sampled_from((None, *PART_DETAILS)),
+)
+def test_what_is_left_needs_no_judge(
+    policies: list[ImagePolicy], url: str, detail: str | None
+) -> None:
+    """An image that is taken as it is at first sight is what the judge would have made of it."""
+    part, rules = ImagePart(0, 0, url, detail), rules_of(tuple(policies), frozenset(), 1, False)
+    if rules.leaves(part):
+        assert finish(judge(part, rules)) == part
+
+
+def test_usual_links_are_left() -> None:
+    """Under a policy that changes nothing, a usual link needs no judge."""
+    part = ImagePart(0, 0, "https://exact.example/a.png", None)
+    left = [rules_of((policy,), frozenset(), 1, False).leaves(part) for policy in POLICIES]
+    assert left == [True, True, False, False, False]
 
 
 class Heavy:
