@@ -86,7 +86,7 @@ def _dearest_image(models: set[str]) -> ImageCost:
     }
 
     def cost(part: ImagePart) -> int:
-        if not part.sized:
+        if not part.width:
             return unsized[part.detail]
         sides = part.width, part.height
         return max([image_tokens(formula, *sides, part.detail) for formula in formulas])

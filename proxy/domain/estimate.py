@@ -67,7 +67,7 @@ def cap_output(request: ChatRequest, rules: tuple[OutputCap, ...], model_max: in
         if asked is not None and asked > rule.cap and rule.over == "reject":
             raise _over(request, rule.cap)
         cap = min(cap, rule.cap)
-    return replace(request, cap=cap)
+    return request if cap == asked else replace(request, cap=cap)
 
 
 def _over(request: ChatRequest, cap: int) -> BadRequest:
@@ -112,7 +112,7 @@ def _read_by_model(request: ChatRequest) -> tuple[list[str], list[bytes]]:
 
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:
     """The worst case: prompt, images at their largest, and the capped output times `n`."""
-    image = sum(map(image_cost, request.images))
+    image = sum([image_cost(part) for part in request.images])
     amounts = _amounts(text + image, (request.cap or 0) * request.n, len(request.images), price)
     return Estimate(amounts, text, image, price, request.n)
 

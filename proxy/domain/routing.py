@@ -83,5 +83,8 @@ def find_model(models: Mapping[str, Model], name: str, allowed: frozenset[str]) 
 
 def choose_target(model: Model, draw: float) -> Target:
     """By weight among the targets of the first priority; `draw` is uniform in [0, 1)."""
+    candidates = model.candidates
+    if len(candidates) == 1:
+        return candidates[0]
     found = bisect_right(model.ends, draw * model.ends[-1])
-    return model.candidates[min(found, len(model.ends) - 1)]
+    return candidates[min(found, len(candidates) - 1)]

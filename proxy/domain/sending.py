@@ -24,10 +24,9 @@ _NUL: Final = b"\0"
 
 def as_came(request: ChatRequest) -> bool:
     """Whether the messages are to be sent as the client wrote them."""
-    for image, came in zip(request.images, request.came, strict=True):
-        if image.cut or _differs(image, came):
-            return False
-    return True
+    if any([image.cut for image in request.came]):
+        return False
+    return request.images is request.came or not any(map(_differs, request.images, request.came))
 
 
 def sent_messages(request: ChatRequest) -> Steps[Pieces]:
@@ -53,7 +52,7 @@ def sent_messages(request: ChatRequest) -> Steps[Pieces]:
 
 
 def _differs(image: ImagePart, came: ImagePart) -> bool:
-    return image is not came and (image.url != came.url or image.detail != came.detail)
+    return image.url != came.url or image.detail != came.detail
 
 
 def _opened(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> Steps[T]:

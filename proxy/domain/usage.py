@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum
 from typing import Any, Final
@@ -32,6 +32,11 @@ class Price:
     output: int
     cached_input: int
     cache_write: int
+    dearest: int = field(init=False, repr=False, compare=False)  # of the three for an input
+
+    def __post_init__(self) -> None:
+        dearest = max(self.input, self.cached_input, self.cache_write)
+        object.__setattr__(self, "dearest", dearest)
 
     @classmethod
     def from_usd(
@@ -66,8 +71,7 @@ class Price:
 
     def worst(self, input: int, output: int) -> int:
         """The most that these tokens can cost, in nano-usd."""
-        dearest = max(self.input, self.cached_input, self.cache_write)
-        return -(-(input * dearest + output * self.output) // MILLION)
+        return -(-(input * self.dearest + output * self.output) // MILLION)
 
 
 FREE: Final = Price(0, 0, 0, 0)

@@ -17,6 +17,7 @@ PATH = "/chat/completions"
 #: Where the messages go up as they came, they are encoded with the other fields up to here.
 _SHORT: Final = 64 << 10
 
+_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
@@ -41,13 +42,13 @@ def encode(
         fields.pop(name, None)
     fields[output_param] = request.cap
     if request.stream:
-        fields["stream_options"] = {**_options(request.fields), "include_usage": True}
+        options = fields.get("stream_options")
+        fields["stream_options"] = _with_usage(options) if options is not None else _USAGE
     if messages is None and request.size <= _SHORT:
         return [msgspec.json.encode(fields)]
     came = memoryview(fields.pop("messages"))
     return [msgspec.json.encode(fields)[:-1] + b',"messages":', *(messages or [came]), b"}"]
 
 
-def _options(fields: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    raw = fields.get("stream_options")
-    return (_decode_options(raw) or {}) if raw is not None else {}
+def _with_usage(options: msgspec.Raw) -> dict[str, Any]:
+    return {**(_decode_options(options) or {}), "include_usage": True}

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from proxy.access import Access
 from proxy.domain.chat import ChatRequest, parse_chat
+from proxy.domain.cuts import Pieces
 from proxy.domain.errors import BadRequest
 from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
@@ -18,7 +19,7 @@ from proxy.domain.plain import plain_chat
 from proxy.domain.quota import limit_headers
 from proxy.domain.routing import Model, Target, choose_target, find_model
 from proxy.domain.sending import as_came, sent_messages
-from proxy.domain.usage import Estimate, most_believed
+from proxy.domain.usage import most_believed
 from proxy.providers import openai
 from proxy.store.ledger import Lease
 from proxy.turns import in_turns
@@ -62,7 +63,9 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     )
     trace.stage()  # images
     target = choose_target(model, door.draw())
-    worst = await worst_case(request, model)
+    long = request.size > _LONG_TEXT
+    text = await counted(request, model) if long else text_tokens(request, model.tokenizer)
+    worst = estimate(request, text, model.image_cost, model.dearest)
     meter = StreamMeter(
         model.tokenizer,
         usage_wanted=asked.include_usage,
@@ -73,9 +76,16 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
         trace.reserved(lease, door.ledger.refused_by(lease))
         request = held_to(request, lease, trace)
-        outgoing = await outgoing_call(http, door, request, model, target)
+        messages = None if as_came(request) else await in_turns(sent_messages(request))
+        outgoing = outgoing_call(http, door, request, messages, model, target)
         headers = answer_headers(asked, request, model, lease)
-        del body, asked, capped, request  # of many megabytes, and a stream may last for minutes
+        del (
+            body,
+            asked,
+            capped,
+            request,
+            messages,
+        )  # of many megabytes, and a stream may last for minutes
         return await relay(http, outgoing, headers, lease, stream=streamed)
 
 
@@ -90,14 +100,10 @@ def check_use(request: ChatRequest, model: Model, key: Access) -> None:
         raise BadRequest("With this key, 'stream' must be true.", param="stream")
 
 
-async def worst_case(request: ChatRequest, model: Model) -> Estimate:
-    """What the request can cost at the most, at the dearest target that may serve it."""
-    if request.size > _LONG_TEXT:
-        run = asyncio.get_running_loop().run_in_executor
-        text = await run(_TOKENIZING, text_tokens, request, model.tokenizer)
-    else:
-        text = text_tokens(request, model.tokenizer)
-    return estimate(request, text, model.image_cost, model.dearest)
+async def counted(request: ChatRequest, model: Model) -> int:
+    """The tokens of a long prompt."""
+    run = asyncio.get_running_loop().run_in_executor
+    return await run(_TOKENIZING, text_tokens, request, model.tokenizer)
 
 
 def held_to(request: ChatRequest, lease: Lease, trace: Trace) -> ChatRequest:
@@ -109,10 +115,17 @@ def held_to(request: ChatRequest, lease: Lease, trace: Trace) -> ChatRequest:
     return replace(request, cap=cap)
 
 
-async def outgoing_call(
-    http: web.Request, door: Door, request: ChatRequest, model: Model, target: Target
+def outgoing_call(
+    http: web.Request,
+    door: Door,
+    request: ChatRequest,
+    messages: Pieces | None,
+    model: Model,
+    target: Target,
 ) -> Outgoing:
-    """The provider's request: its own headers, and of the client's only those on the list."""
+    """The provider's request: its own headers, and of the client's only those on the list; its
+    `messages` where they are not sent as they came.
+    """
     provider = door.providers[target.provider]
     secret = choose_secret(provider, door.draw())
     headers = {REQUEST_ID: http[TRACE].id, **openai.headers(secret)}
@@ -120,7 +133,6 @@ async def outgoing_call(
         value = http.headers.get(name)
         if value and value.isascii():
             headers[name] = value
-    messages = None if as_came(request) else await in_turns(sent_messages(request))
     return Outgoing(
         url=provider.base_url + openai.PATH,
         headers=headers,
