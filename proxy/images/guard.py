@@ -98,18 +98,23 @@ class ImageGuard:
             check_count(count, rules.limits)
         except ImageRefused as error:
             raise self._refused([("messages", error)]) from None
-        # What costs a look at the text goes before what costs a way over the network.
-        room = _Room(self._most)
-        if count > _AT_ONCE or not all(map(rules.leaves, images)):
-            images = await self._judged(images, rules, room)
-        if rules.mode != "url" and not all([part.sized for part in images]):
-            if rules.mode == "inline":
-                images = await self._all(images, lambda part: self._inlined(part, rules, key, room))
-            else:
-                images = await self._all(images, lambda part: self._inspected(part, rules, key))
+        if count > _AT_ONCE or rules.mode != "url" or not all(map(rules.leaves, images)):
+            images = await self._admitted(images, rules, key)
         for part in images:
             self._observe("allowed", "", part.format, part.size)
         return request if images == request.images else replace(request, images=images)
+
+    async def _admitted(
+        self, parts: Sequence[ImagePart], rules: ImageRules, key: str
+    ) -> tuple[ImagePart, ...]:
+        # What costs a look at the text goes before what costs a way over the network.
+        room = _Room(self._most)
+        judged = await self._judged(parts, rules, room)
+        if rules.mode == "url" or all([part.sized for part in judged]):
+            return judged
+        if rules.mode == "inline":
+            return await self._all(judged, lambda part: self._inlined(part, rules, key, room))
+        return await self._all(judged, lambda part: self._inspected(part, rules, key))
 
     async def _judged(
         self, parts: Sequence[ImagePart], rules: ImageRules, room: _Room
