@@ -113,19 +113,16 @@ def _read_by_model(request: ChatRequest) -> tuple[list[str], list[bytes]]:
 def estimate(request: ChatRequest, text: int, image_cost: ImageCost, price: Price) -> Estimate:
     """The worst case: prompt, images at their largest, and the capped output times `n`."""
     image = sum([image_cost(part) for part in request.images])
-    amounts = _amounts(text + image, (request.cap or 0) * request.n, len(request.images), price)
+    input, output = text + image, (request.cap or 0) * request.n
+    amounts = Amounts(1, input, output, len(request.images), price.worst(input, output))
     return Estimate(amounts, text, image, price, request.n)
 
 
 def with_cap(estimate: Estimate, cap: int) -> Estimate:
     """The same request with at most `cap` output tokens for each choice."""
-    was, price, choices = estimate.amounts, estimate.price, estimate.choices
-    amounts = _amounts(was.input, cap * choices, was.images, price)
-    return Estimate(amounts, estimate.text, estimate.image, price, choices)
-
-
-def _amounts(input: int, output: int, images: int, price: Price) -> Amounts:
-    return Amounts(1, input, output, images, price.worst(input, output))
+    was, output = estimate.amounts, cap * estimate.choices
+    amounts = replace(was, output=output, usd=estimate.price.worst(was.input, output))
+    return replace(estimate, amounts=amounts)
 
 
 def shrink(estimate: Estimate, states: Sequence[State]) -> Estimate | None:

@@ -100,10 +100,11 @@ def plain_chat(body: bytes) -> ChatRequest | None:
 
 
 def _found(messages: list[_Message]) -> tuple[list[str], tuple[ImagePart, ...]] | None:
-    """The texts and images of messages; None where an image is in the request itself."""
-    texts: list[str] = [message.role for message in messages]
-    images = []
+    """The texts and images of messages; None where an image may be in the request itself."""
+    texts: list[str] = []
+    images: list[ImagePart] = []
     for number, message in enumerate(messages):
+        texts.append(message.role)
         if message.name:
             texts.append(message.name)
         content = message.content
@@ -115,7 +116,7 @@ def _found(messages: list[_Message]) -> tuple[list[str], tuple[ImagePart, ...]] 
                 texts += ("text", part.text)
                 continue
             link = part.image_url
-            if link.url[:5].lower() == "data:":
+            if not link.url.startswith("http"):
                 return None
             texts.append("image_url")
             images.append(ImagePart(number, index, link.url, link.detail))

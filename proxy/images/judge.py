@@ -49,7 +49,10 @@ class ImageRules:
 
     def leaves(self, part: ImagePart) -> bool:
         """Whether an image is a usual link, of which `judge` would leave all as it is."""
-        return not self.changing and all([link.is_usual(part.url) for link in self.links])
+        for link in self.links:
+            if not link.is_usual(part.url):
+                return False
+        return not self.changing
 
 
 @lru_cache(maxsize=1024)
