@@ -22,7 +22,8 @@ HOLE: Final = b"\x7f"
 _HOLE: Final = HOLE.decode()
 _ESCAPED_HOLE: Final = b"\\u007"  # or nearly
 
-_BEGINNING: Final = b'"data:'
+#: How a data: URI begins in JSON.
+BEGINNING: Final = b'"data:'
 
 #: Bytes from which on data are cut out.
 LONG: Final = 4096
@@ -40,7 +41,7 @@ def cut_data(body: bytes) -> Steps[tuple[bytes, list[memoryview]]]:
     lie. Nothing is cut where another HOLE is in the body, or one might be.
     """
     view, pieces, cuts, done, seen = memoryview(body), Pieces(), list[memoryview](), 0, 0
-    at = yield from _find(body, _BEGINNING, 0)
+    at = yield from _find(body, BEGINNING, 0)
     while at >= 0 and seen < _MOST:
         seen += 1
         if seen % _AT_ONCE == 0:
@@ -52,7 +53,7 @@ def cut_data(body: bytes) -> Steps[tuple[bytes, list[memoryview]]]:
             pieces += (view[done:start], HOLE)
             cuts.append(view[start:end])
             done = end
-        at = (yield from _find(body, _BEGINNING, end)) if end >= 0 else -1
+        at = (yield from _find(body, BEGINNING, end)) if end >= 0 else -1
     if not cuts:
         return body, cuts
     left = b"".join((*pieces, view[done:]))

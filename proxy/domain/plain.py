@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from proxy.domain.chat import ChatRequest, ImagePart, smaller, with_detail
+from proxy.domain.cuts import BEGINNING, LONG
 from proxy.domain.jsonbody import drops_no_key
 from proxy.domain.parameters import LARGEST_CAP, LARGEST_N, Detail, PartDetail, Role
 from proxy.domain.steps import STEP
@@ -73,7 +74,7 @@ _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def plain_chat(body: bytes) -> ChatRequest | None:
     """The request of a body that is plainly a good one; None: `parse_chat` is to read it."""
-    if len(body) > STEP:
+    if len(body) > STEP or (len(body) > LONG and BEGINNING in body):
         return None
     try:
         read = _decode(body)
