@@ -254,7 +254,7 @@ async def test_a_fault_of_our_own_is_told_without_detail(
     def broken(*_: object) -> None:
         raise KeyError("the prompt")
 
-    monkeypatch.setattr("proxy.web.chat.parse_chat", broken)
+    monkeypatch.setattr("proxy.web.chat.plain_chat", broken)
     await refused(gate.post(await gate.key()), (500, "server_error", None))
     (line,) = [line for line in gate.log_lines() if line["event"] == "unexpected"]
     assert line["error"] == "KeyError"
