@@ -37,10 +37,14 @@ def encode(
     `stream_options`, since usage is always asked for. `detail` is the reference's own and was
     pushed down into the images. Every other field is the client's bytes.
     """
-    fields: dict[str, Any] = {**request.fields, "model": target.model}
+    fields: dict[str, Any] = {
+        **request.fields,
+        "model": target.model,
+        output_param: request.cap,
+    }
     for name in ("detail", "max_tokens", "max_completion_tokens"):
-        fields.pop(name, None)
-    fields[output_param] = request.cap
+        if name in fields and name != output_param:
+            del fields[name]
     if request.stream:
         options = fields.get("stream_options")
         fields["stream_options"] = _with_usage(options) if options is not None else _USAGE

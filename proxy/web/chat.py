@@ -129,8 +129,9 @@ def outgoing_call(
     provider = door.providers[target.provider]
     secret = choose_secret(provider, door.draw())
     headers = {REQUEST_ID: http[TRACE].id, **openai.headers(secret)}
+    came = http.headers
     for name in _PASSED_UP:
-        value = http.headers.get(name)
+        value = came.get(name)
         if value and value.isascii():
             headers[name] = value
     return Outgoing(
