@@ -1,4 +1,4 @@
-"""What the ledger's figures mean to a client: refusals, headers, when there is room again."""
+"""What the ledger's figures mean to a client: refusals, and when there is room again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -14,31 +13,20 @@ import msgspec
 from proxy.domain.errors import LimitExceeded
 from proxy.domain.identity import Bound
 from proxy.domain.limits import ANY_MODEL, format_amount
+from proxy.domain.ratelimits import duration, limit_headers, shown_of
 from proxy.domain.usage import Amounts
-
-MINUTE: Final = 60_000
-HOUR: Final = 3_600_000
-DAY: Final = 86_400_000
+from proxy.domain.windows import DAY as DAY  # its users find them here
+from proxy.domain.windows import HOUR as HOUR
+from proxy.domain.windows import MINUTE as MINUTE
+from proxy.domain.windows import stamp_of as stamp_of
+from proxy.domain.windows import whole_at
+from proxy.domain.windows import window_end as window_end
 
 #: Where only requests in flight are in the way, one of them may end at any moment.
 _SOON: Final = 1_000
 
 #: Every request asks for some of each of these.
 _ALWAYS_ASKED: Final = frozenset(("requests", "tokens", "input tokens"))
-
-#: Which of the headers tell of a unit.
-_KINDS: Final = {
-    "requests": "requests",
-    "tokens": "tokens",
-    "input tokens": "tokens",
-    "output tokens": "tokens",
-}
-
-#: The limit, what remains of it, and when it is whole again.
-_HEADERS: Final = {
-    kind: tuple(f"x-ratelimit-{figure}-{kind}" for figure in ("limit", "remaining", "reset"))
-    for kind in ("requests", "tokens")
-}
 
 #: How a request asks for less of a unit.
 _LESS: Final = {
@@ -72,37 +60,9 @@ class State(msgspec.Struct, frozen=True):
         return str(replace(self.bound.limit, amount=self.amount))
 
 
-def stamp_of(window: str, now: int) -> int:
-    """The number of a calendar window, as the ledger's scripts have it; `now` in ms."""
-    if window == "hour":
-        return now // HOUR
-    if window == "day":
-        return now // DAY
-    if window == "month":
-        date = datetime.fromtimestamp(now / 1000, UTC)
-        return date.year * 12 + date.month
-    return 0
-
-
-def window_end(window: str, now: int) -> int | None:
-    """When a calendar window turns, in ms; None for total."""
-    if window == "hour":
-        return (now // HOUR + 1) * HOUR
-    if window == "day":
-        return (now // DAY + 1) * DAY
-    if window == "month":
-        date = datetime.fromtimestamp(now / 1000, UTC)
-        turn = datetime(date.year + date.month // 12, date.month % 12 + 1, 1, tzinfo=UTC)
-        return int(turn.timestamp()) * 1000
-    return None
-
-
 def resets_at(state: State, now: int, more: int = 0) -> int | None:
     """When the limit is whole again, in ms, if nothing but `more` is used."""
-    if state.bound.limit.window == "minute":
-        used = state.used + more
-        return now + (-(-used * MINUTE // state.amount) if state.amount else 0)
-    return window_end(state.bound.limit.window, now)
+    return whole_at(state.bound.limit.window, state.used + more, state.amount, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +147,12 @@ def refusal(
 
 
 def _refused(
-    failed: Sequence[_Failure], states: Iterable[State], now: int, support: str, needs: str
+    failed: Sequence[_Failure], states: Sequence[State], now: int, support: str, needs: str
 ) -> LimitExceeded:
     never = [f for f in failed if f.wait is None and not f.quota]
     spent = [f for f in failed if f.quota]
     worst = max(never or spent or failed, key=_patience)
-    headers = limit_headers(states, None, now)
+    headers = _headers(states, now)
     if never or spent:
         headers["x-should-retry"] = "false"
     if all(f.wait is not None for f in failed):
@@ -206,6 +166,11 @@ def _refused(
         code="insufficient_quota" if quota else "rate_limit_exceeded",
         headers=headers,
     )
+
+
+def _headers(states: Sequence[State], now: int) -> dict[str, str]:
+    figures = [figure for s in states for figure in (s.used, s.reserved, s.amount)]
+    return limit_headers(shown_of(s.bound for s in states), figures, None, now)
 
 
 def _patience(failure: _Failure) -> float:
@@ -248,42 +213,3 @@ def _turn(wait: int | None, now: int) -> str:
         return "It does not reset; ask your platform team for more."
     when = datetime.fromtimestamp((now + wait) / 1000, UTC)
     return f"It resets at {when:%Y-%m-%dT%H:%M:%SZ}, in {duration(wait)}."
-
-
-def limit_headers(states: Iterable[State], asked: Amounts | None, now: int) -> dict[str, str]:
-    """`x-ratelimit-*` of the request and of the token limit with the smallest share left.
-
-    `asked` is what was reserved since the states were read, if anything was.
-    """
-    least: dict[str, tuple[float, int, int, State]] = {}
-    for state in states:
-        unit, amount = state.bound.limit.unit, state.amount
-        kind = _KINDS.get(unit)
-        if kind is not None:
-            more = asked.of(unit) if asked else 0
-            left = amount - state.used - state.reserved - more
-            share = left / amount if left > 0 else 0.0
-            if kind not in least or share < least[kind][0]:
-                least[kind] = share, left, more, state
-    headers: dict[str, str] = {}
-    for kind, (_, left, more, state) in least.items():
-        limit, remaining, reset = _HEADERS[kind]
-        headers[limit] = str(state.amount)
-        headers[remaining] = str(left if left > 0 else 0)
-        if (end := resets_at(state, now, more)) is not None:
-            headers[reset] = duration(end - now)
-    return headers
-
-
-def duration(ms: int) -> str:
-    """A span as OpenAI's headers have it: 20ms, 1s, 6m0s, 3h0m2s."""
-    return f"{ms}ms" if ms < 1000 else _clock(-(-ms // 1000))
-
-
-@lru_cache(64)  # a calendar window ends alike for all that ask within a second
-def _clock(seconds: int) -> str:
-    hours, rest = divmod(seconds, 3600)
-    minutes, seconds = divmod(rest, 60)
-    if hours:
-        return f"{hours}h{minutes}m{seconds}s"
-    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

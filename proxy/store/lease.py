@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -15,22 +15,27 @@ from proxy.domain.grace import Admitted
 from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State
+from proxy.domain.ratelimits import Shown, limit_headers, shown_of
 from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
 from proxy.store.commands import Argument, pack_head, pack_part
 from proxy.store.layout import team_keys
 
+if TYPE_CHECKING:
+    from proxy.store.ledger import Ledger
+
 
 class Lease:
-    """One live reservation.
+    """One live reservation; as a block it is made, and settled when that is left.
 
-    `states` are the limits as they were just before it, at `now` (ms). `charge` is there once
+    `figures` are those of its limits just before it, at `now` (ms). `charge` is there once
     it is over. `lost` is called with the reason when the store ends it: the stream must end
     too. Where `drain` is set, it settles when that task is over, not when the block is left.
     `grace` is what let it in while the store was away: it is no reservation, and posted when
     it is over.
     """
 
-    states: tuple[State, ...] = ()
+    terms: Terms | None = None  # of its reserve
+    figures: Sequence[int] = ()  # used, reserved and amount of each of the terms' bounds
     now = 0
     observed = False
     made = True  # False: whether the store made it is not known
@@ -48,6 +53,7 @@ class Lease:
 
     def __init__(
         self,
+        ledger: Ledger,
         id: str,
         access: Access,
         model: str,
@@ -55,6 +61,7 @@ class Lease:
         estimate: Estimate,
         meter: StreamMeter,
     ) -> None:
+        self._ledger = ledger
         self.id = id
         self.access = access
         self.team = access.team.name
@@ -62,6 +69,23 @@ class Lease:
         self.provider = provider
         self.estimate = estimate
         self.meter = meter
+
+    def __aenter__(self) -> Awaitable[Lease]:
+        return self._ledger.admit(self)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._ledger.left(self)
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The limits as they were just before it."""
+        return states_of(self.terms.bounds, self.figures) if self.terms else ()
+
+    def limit_headers(self) -> dict[str, str]:
+        """What is left of the limits with it."""
+        if self.terms is None:
+            return {}
+        return limit_headers(self.terms.shown, self.figures, self.estimate.amounts, self.now)
 
     def lose(self, reason: GatewayError) -> None:
         if self.lost is not None:
@@ -99,7 +123,9 @@ class Terms:
     words before and after its own.
     """
 
+    key: str  # one of the team's
     bounds: tuple[Bound, ...]
+    shown: Shown
     head: bytes
     tail: bytes
 
@@ -126,7 +152,8 @@ def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
         "0" if access.enforce else "1",
         *(word for bound in bounds for word in bound.arguments),
     )
-    return Terms(bounds, pack_head("reserve", keys, _OWN + len(tail)), pack_part(*tail))
+    head, shown = pack_head("reserve", keys, _OWN + len(tail)), shown_of(bounds)
+    return Terms(keys[0], bounds, shown, head, pack_part(*tail))
 
 
 def to_reserve(lease: Lease, terms: Terms) -> bytes:
@@ -157,6 +184,12 @@ def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:
     words = (word for bound in minutes for word in bound.arguments)
     whose = ("", lease.id, lease.access.key.id, lease.model, lease.provider, lease.now)
     return "post", (*whose, *figures, *words)
+
+
+def states_of(bounds: Iterable[Bound], figures: Iterable[int]) -> tuple[State, ...]:
+    """Limits and their figures, three to each."""
+    rest = iter(figures)
+    return tuple(map(State, bounds, rest, rest, rest))
 
 
 def key_end(access: Access) -> Argument:

@@ -1,6 +1,6 @@
 """The ledger: the worst case is reserved before, what was used is settled once after.
 
-`reserve` is a context manager. Leaving it, however that happens, hands the lease to the
+A lease is a context manager. Leaving it, however that happens, hands the lease to the
 settlements. A reservation lives under a lease that is renewed; should the worker die, any
 gateway's next call for the team charges its last count and frees the rest.
 
@@ -15,7 +15,8 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from copy import copy
+from typing import Final
 
 from proxy.access import Access
 from proxy.domain.errors import LimitExceeded, StoreUnavailable, Unauthorized
@@ -30,7 +31,7 @@ from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease as Lease  # its users find it here
-from proxy.store.lease import terms_of, to_reserve
+from proxy.store.lease import states_of, terms_of, to_reserve
 from proxy.store.marks import Marks
 from proxy.store.renewals import EXPIRED, Renewals
 from proxy.store.settlements import Alarm, Settlements, silent
@@ -113,25 +114,25 @@ class Ledger:
 
     def reserve(
         self, access: Access, model: str, provider: str, estimate: Estimate, meter: StreamMeter
-    ) -> Reservation:
+    ) -> Lease:
         """Hold the worst case for the length of a block.
 
         Entering it raises LimitExceeded, Unauthorized or Forbidden where the store's records say
         so, and StoreUnavailable.
         """
-        id = f"{self._ids}{next(self._numbers):08x}"
-        return Reservation(self, Lease(id, access, model, provider, estimate, meter))
+        return Lease(self, self._new_id(), access, model, provider, estimate, meter)
 
     async def admit(self, lease: Lease) -> Lease:
-        """Make a reservation: the lease, or the one that takes its place without the store."""
+        """Make a reservation, or let it in without the store."""
         # If not, nothing is sent, and nothing is to be given back.
         there = self._store.there(team_keys(lease.team)[0])
         try:
-            await self._reserve(lease)
+            if not await self._take(lease):
+                await self._take_less(lease)
         except StoreUnavailable as error:
             if there:
-                self._give_back(lease)
-            lease = self._admit_without(lease, error)
+                self._give_back(copy(lease))  # what comes of it has an id of its own
+            self._admit_without(lease, error)
         except BaseException as error:
             if lease.again or not isinstance(error, LimitExceeded):
                 self._give_back(lease)
@@ -152,8 +153,8 @@ class Ledger:
         lease.finish()
         self._settlements.put(lease)
 
-    def _admit_without(self, lease: Lease, error: StoreUnavailable) -> Lease:
-        """The same request under the grace of this worker, or the error."""
+    def _admit_without(self, lease: Lease, error: StoreUnavailable) -> None:
+        """Let the request in under the grace of this worker, or raise the error."""
         if self._grace is None:
             raise error
         access, asked, now = lease.access, lease.estimate.amounts, int(time.time() * 1000)
@@ -161,22 +162,21 @@ class Ledger:
         grace = self._grace.admit(lease.team, bounds, asked, now)
         if grace is None:
             raise StoreUnavailable(_NO_GRACE, headers=error.headers) from error
-        admitted = self.reserve(
-            access, lease.model, lease.provider, lease.estimate, lease.meter
-        ).lease
-        admitted.now, admitted.grace = now, grace
-        return admitted
+        lease.id, lease.terms, lease.now, lease.grace = self._new_id(), None, now, grace
 
-    async def _reserve(self, lease: Lease) -> None:
-        """Take what the estimate says; where it has no room and the plans say so, what is left."""
+    def _new_id(self) -> str:
+        return f"{self._ids}{next(self._numbers):08x}"
+
+    async def _take_less(self, lease: Lease) -> None:
+        """What is left, where the plans say so, and raise where that has no room either."""
         whole = lease.estimate
-        for _ in range(1 + _SHRINKINGS):
-            if await self._take(lease):
-                return
+        for _ in range(_SHRINKINGS):
             smaller = shrink(whole, lease.states) if lease.access.shrink else None
             if smaller is None:
                 break
-            lease.estimate = smaller  # others may be faster: ask again
+            lease.estimate = smaller
+            if await self._take(lease):  # others may have been faster
+                return
         self._keyring.found_spent(lease.access, Spent(lease.states, lease.now, self._support))
         shrunk = lease.access.shrink
         asked = (least(whole) if shrunk else whole).amounts
@@ -184,15 +184,16 @@ class Ledger:
 
     async def _take(self, lease: Lease) -> bool:
         """Reserve the lease's estimate; False where it has no room."""
-        keys = team_keys(lease.team)
+        store, marks, team = self._store, self._marks, lease.team
         if time.time() >= lease.access.until:  # a grant has ended since the key was looked up
             old = lease.access
             lease.access = self._keyring.reopen(old, old.team_blob, old.key_blob)
         for _ in range(_REOPENINGS):
-            terms = terms_of(lease, self._seconds)
-            before, resent = self._marks.before(lease.team), self._store.resent
-            reply = await self._store.run_packed("reserve", keys[0], to_reserve(lease, terms))
-            lease.again |= self._store.resent != resent
+            lease.terms = terms = terms_of(lease, self._seconds)
+            before, resent = marks.before(team), store.resent
+            reply = await store.run_packed("reserve", terms.key, to_reserve(lease, terms))
+            if store.resent != resent:
+                lease.again = True
             verdict = reply[0]
             if verdict == b"stale":
                 lease.access = self._keyring.reopen(lease.access, reply[1], reply[2])
@@ -201,8 +202,8 @@ class Ledger:
                 raise Unauthorized(EXPIRED)
             if verdict == b"gone":
                 raise StoreUnavailable("The gateway's store answered too late. Try again.")
-            self._marks.told(lease.team, before, reply[2])
-            lease.now, lease.states = reply[1], _states(terms.bounds, reply, 3)
+            marks.told(team, before, reply[2])
+            lease.now, lease.figures = reply[1], reply[3:]
             lease.observed = verdict == b"observed"
             return bool(verdict != b"refused")
         raise StoreUnavailable("The key is being changed right now. Try again.")
@@ -212,7 +213,7 @@ class Ledger:
         before = self._marks.before(team)
         reply = await self._store.run("peek", team_keys(team), *_to_peek(bounds))
         self._marks.told(team, before, reply[1])
-        return reply[0], _states(bounds, reply, 2)
+        return reply[0], states_of(bounds, reply[2:])
 
     async def look(self, wanted: Mapping[str, tuple[Bound, ...]]) -> dict[str, tuple[State, ...]]:
         """The same of several teams, in one round trip to each server; left out are those of
@@ -228,7 +229,7 @@ class Ledger:
         for (team, bounds), reply in zip(wanted.items(), replies, strict=True):
             if not isinstance(reply, StoreUnavailable):
                 self._marks.told(team, before[team], reply[1])
-                found[team] = _states(bounds, reply, 2)
+                found[team] = states_of(bounds, reply[2:])
         return found
 
     async def sweep(self, team: str) -> int:
@@ -253,26 +254,3 @@ class Ledger:
 
 def _to_peek(bounds: tuple[Bound, ...]) -> list[str]:
     return ["", *(word for bound in bounds for word in bound.arguments)]
-
-
-def _states(bounds: tuple[Bound, ...], reply: list[Any], first: int) -> tuple[State, ...]:
-    """The figures of a reply from its `first` on, three to a limit."""
-    figures = iter(reply[first:])
-    return tuple(map(State, bounds, figures, figures, figures))
-
-
-class Reservation:
-    """The block in which a worst case is held; the `lease` is told when it is entered."""
-
-    __slots__ = ("_ledger", "lease")
-
-    def __init__(self, ledger: Ledger, lease: Lease) -> None:
-        self._ledger = ledger
-        self.lease = lease
-
-    async def __aenter__(self) -> Lease:
-        self.lease = await self._ledger.admit(self.lease)
-        return self.lease
-
-    async def __aexit__(self, *_: object) -> None:
-        self._ledger.left(self.lease)

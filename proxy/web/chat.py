@@ -16,7 +16,6 @@ from proxy.domain.errors import BadRequest
 from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
 from proxy.domain.plain import plain_chat
-from proxy.domain.quota import limit_headers
 from proxy.domain.routing import Model, Target, choose_target, find_model
 from proxy.domain.sending import as_came, sent_messages
 from proxy.domain.usage import most_believed
@@ -154,7 +153,7 @@ def answer_headers(
     asked: ChatRequest, request: ChatRequest, model: Model, lease: Lease
 ) -> dict[str, str]:
     """What is told beside the answer: the limits, and a cap below what was asked for."""
-    headers = limit_headers(lease.states, lease.estimate.amounts, lease.now)
+    headers = lease.limit_headers()
     if request.cap is not None and request.cap < (asked.cap or model.max_output):
         headers[MAX_TOKENS_HEADER] = str(request.cap)
     return headers

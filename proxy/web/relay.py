@@ -110,7 +110,7 @@ async def _stream(
     # A stream may last for minutes, and these have done their work.
     call.headers = outgoing.headers = {}
     headers.clear()
-    lease.states = ()
+    lease.figures = ()
     sink = _Passage(call, outlet, lease, door).take
     failure: GatewayError | None = None
     door.metrics.streaming += 1

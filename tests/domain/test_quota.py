@@ -9,7 +9,8 @@ import pytest
 from proxy.domain.errors import LimitExceeded
 from proxy.domain.identity import Bound
 from proxy.domain.limits import parse_limit
-from proxy.domain.quota import DAY, HOUR, State, failures, limit_headers, refusal
+from proxy.domain.quota import DAY, HOUR, State, failures, refusal
+from proxy.domain.ratelimits import limit_headers, shown_of
 from proxy.domain.usage import Amounts
 
 #: 2026-11-22 18:30:00.250 UTC, in ms.
@@ -213,6 +214,11 @@ def test_the_model_of_a_limit_is_told() -> None:
     assert "100 tokens/day on gpt-4o of the team 'a'" in refused(full).message
 
 
+def headers_of(states: list[State], asked: Amounts | None, now: int) -> dict[str, str]:
+    figures = [figure for s in states for figure in (s.used, s.reserved, s.amount)]
+    return limit_headers(shown_of(s.bound for s in states), figures, asked, now)
+
+
 def test_headers_of_an_admitted_request() -> None:
     """Limit, remaining and reset are told as they are once the request is reserved."""
     states = [
@@ -223,7 +229,7 @@ def test_headers_of_an_admitted_request() -> None:
         state("20 concurrent", 0, 3),
         state("5 usd/day", 0),
     ]
-    assert limit_headers(states, ASKED, NOW) == {
+    assert headers_of(states, ASKED, NOW) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "30",
         "x-ratelimit-reset-requests": "30s",
@@ -240,7 +246,7 @@ def test_the_smallest_share_binds() -> None:
         state("9k input tokens/hour", 8000),
         state("500 output tokens"),
     ]
-    headers = limit_headers(states, None, NOW)
+    headers = headers_of(states, None, NOW)
     assert headers == {
         "x-ratelimit-limit-tokens": "9000",
         "x-ratelimit-remaining-tokens": "1000",
@@ -250,8 +256,8 @@ def test_the_smallest_share_binds() -> None:
 
 def test_a_limit_for_ever_has_no_reset() -> None:
     """A limit without a window tells no reset; one of nothing has nothing left."""
-    assert "x-ratelimit-reset-tokens" not in limit_headers([state("1M tokens")], ASKED, NOW)
-    headers = limit_headers([state("0 tokens/minute")], None, NOW)
+    assert "x-ratelimit-reset-tokens" not in headers_of([state("1M tokens")], ASKED, NOW)
+    headers = headers_of([state("0 tokens/minute")], None, NOW)
     assert headers["x-ratelimit-remaining-tokens"] == "0"
     assert headers["x-ratelimit-reset-tokens"] == "0ms"
 
@@ -266,8 +272,8 @@ def test_a_refusal_tells_what_is_left() -> None:
 
 def test_no_limits_no_headers() -> None:
     """Where nothing limits requests or tokens, nothing is told."""
-    assert limit_headers([], ASKED, NOW) == {}
-    assert limit_headers([state("5 usd/day"), state("9 concurrent")], ASKED, NOW) == {}
+    assert headers_of([], ASKED, NOW) == {}
+    assert headers_of([state("5 usd/day"), state("9 concurrent")], ASKED, NOW) == {}
 
 
 def test_the_smallest_request_is_told_as_such() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from proxy.domain.identity import Bound
 from proxy.domain.limits import parse_limit
-from proxy.domain.quota import State, duration, resets_at, stamp_of, window_end
+from proxy.domain.quota import State, resets_at, stamp_of, window_end
+from proxy.domain.ratelimits import duration
 
 
 def ms(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:

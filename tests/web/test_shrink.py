@@ -13,6 +13,7 @@ from proxy.domain.estimate import with_cap
 from proxy.domain.meter import StreamMeter
 from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE, Amounts, Estimate
+from proxy.store.lease import terms_of
 from proxy.store.ledger import Lease, Ledger
 from tests.gateway import HELLO, Gateway, open_gateway, until
 from tests.scripted import (
@@ -200,7 +201,9 @@ async def test_others_may_be_faster(gate: Gateway, monkeypatch: pytest.MonkeyPat
     async def too_late(self: Ledger, lease: Lease) -> bool:
         nonlocal takes
         takes += 1
-        lease.now, lease.states = await self.peek(lease.team, lease.access.bounds)
+        lease.terms = terms_of(lease, self._seconds)
+        lease.now, states = await self.peek(lease.team, lease.terms.bounds)
+        lease.figures = [figure for s in states for figure in (s.used, s.reserved, s.amount)]
         return False
 
     monkeypatch.setattr(Ledger, "_take", too_late)

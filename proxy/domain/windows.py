@@ -1,0 +1,42 @@
+"""When the windows of limits begin and end; all times in ms since 1970, UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+MINUTE: Final = 60_000
+HOUR: Final = 3_600_000
+DAY: Final = 86_400_000
+
+
+def stamp_of(window: str, now: int) -> int:
+    """The number of a calendar window, as the ledger's scripts have it; `now` in ms."""
+    if window == "hour":
+        return now // HOUR
+    if window == "day":
+        return now // DAY
+    if window == "month":
+        date = datetime.fromtimestamp(now / 1000, UTC)
+        return date.year * 12 + date.month
+    return 0
+
+
+def window_end(window: str, now: int) -> int | None:
+    """When a calendar window turns, in ms; None for total."""
+    if window == "hour":
+        return (now // HOUR + 1) * HOUR
+    if window == "day":
+        return (now // DAY + 1) * DAY
+    if window == "month":
+        date = datetime.fromtimestamp(now / 1000, UTC)
+        turn = datetime(date.year + date.month // 12, date.month % 12 + 1, 1, tzinfo=UTC)
+        return int(turn.timestamp()) * 1000
+    return None
+
+
+def whole_at(window: str, used: int, amount: int, now: int) -> int | None:
+    """When a limit of which so much is used is whole again; None: never."""
+    if window == "minute":  # a bucket, which leaks
+        return now + (-(-used * MINUTE // amount) if amount else 0)
+    return window_end(window, now)
