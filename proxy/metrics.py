@@ -217,9 +217,9 @@ class Metrics:
         self._charged.clear()
         self._waiting = 0
 
-    def stored(self, op: str, seconds: float) -> None:
-        """Observe one call of a script of the store's."""
-        self.store_seconds[op,].observe(seconds)
+    def stored(self, op: str) -> Callable[[float], None]:
+        """What observes the calls of a script of the store's."""
+        return self.store_seconds[op,].observe
 
     def limits(self, team: str, states: Iterable[State]) -> None:
         """Show a team's limits; those on one model have no place in these series."""

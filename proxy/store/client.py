@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import (
@@ -70,12 +70,12 @@ def refused(error: StoreUnavailable) -> bool:
     return type(error.__cause__) is ResponseError  # those below it pass: a slot that moves, …
 
 
-#: Told of every call of a script: its name, and the seconds until it was answered or failed.
-ScriptObserver = Callable[[str, float], None]
+#: What is told of every call of a script: the seconds until it was answered or failed.
+ScriptObserver = Callable[[str], Callable[[float], None]]
 
 
-def _unobserved(script: str, seconds: float) -> None:
-    return
+def _unobserved(script: str) -> Callable[[float], None]:
+    return lambda seconds: None
 
 
 class Store:
@@ -92,7 +92,7 @@ class Store:
         wait_ms: int = 0,
     ) -> None:
         self.servers = servers
-        self._observe = observe
+        self._observer = cache(observe)
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms
 
@@ -191,10 +191,12 @@ class Store:
         except RedisError as error:
             raise unavailable(error) from error
         finally:
-            self._observe(script, time.perf_counter() - begun)
+            self._observer(script)(time.perf_counter() - begun)
 
-    def begin(self, script: str, key: str, packed: bytes, then: Callable[[Any], None]) -> bool:
-        """Send a script, in its own time, and wait for nothing.
+    def begin(
+        self, script: str, key: str, packed: bytes, then: Callable[[Any], None], *, soon: bool
+    ) -> bool:
+        """Send a script, at once or with what comes next, and wait for nothing.
 
         `then` is told the reply, or as a value the error, which may be one that `run` would do
         something about. False where nothing was sent: nobody knows which server has the key.
@@ -202,8 +204,8 @@ class Store:
         node = self.servers.known(key)
         if node is None:
             return False
-        observe = partial(self._observe, script)
-        node.send(Errand(packed, script not in _ONCE, observe=observe, then=then))
+        observe = self._observer(script)
+        node.send(Errand(packed, script not in _ONCE, soon, observe=observe, then=then))
         return True
 
     async def run_many(
@@ -213,7 +215,7 @@ class Store:
         begun = time.perf_counter()
         packed = [(keys[0], pack_script(script, keys, more)) for keys, more in calls]
         results = await self._many(packed, twice=script not in _ONCE)
-        self._observe(script, time.perf_counter() - begun)
+        self._observer(script)(time.perf_counter() - begun)
         return await _again(results, lambda index: self.run_packed(script, *packed[index]))
 
     async def ask_many(self, calls: Sequence[tuple[str, Sequence[Argument]]]) -> list[Any]:

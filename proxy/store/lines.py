@@ -75,7 +75,6 @@ class Errand(Call, eq=False, kw_only=True):
 
     observe: Callable[[float], None]
     then: Callable[[Any], None]
-    soon: bool = False
     begun: float = msgspec.field(default_factory=time.perf_counter)
 
     def told(self, reply: Any) -> None:
@@ -102,7 +101,7 @@ class Line(asyncio.Protocol):
         self._patience = patience
         self._silent = silent
         self._lost = lost
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._waiting: deque[Call] = deque()
@@ -111,29 +110,29 @@ class Line(asyncio.Protocol):
         self._reader: Any = None
         self._flushing = True  # until it is connected
         self._holding = False
-        self._closed = self._loop.create_future()
-        self._connecting = self._loop.create_task(self._connect(), name="store-connect")
+        self._closed = self.loop.create_future()
+        self._connecting = self.loop.create_task(self._connect(), name="store-connect")
 
     def send(self, call: Call) -> None:
         """Send a command with all others of this turn of the loop."""
         if not (self._sent or self._waiting):
-            self._heard = self._loop.time()
+            self._heard = self.loop.time()
             if self._watch is None:
-                self._watch = self._loop.call_later(self._patience, self.watch)
+                self._watch = self.loop.call_later(self._patience, self.watch)
         self._waiting.append(call)
         if self._flushing:
             return
         if call.soon:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         elif not self._holding:
             self._holding = True
-            self._loop.call_later(_HOLD, self._let_go)
+            self.loop.call_later(_HOLD, self._let_go)
 
     @property
     def quiet(self) -> float:
         """Seconds for which calls have waited and nothing was heard."""
-        return self._loop.time() - self._heard if self._sent or self._waiting else 0.0
+        return self.loop.time() - self._heard if self._sent or self._waiting else 0.0
 
     def end(self) -> list[Call]:
         """Close it; the calls that were not answered."""
@@ -192,7 +191,7 @@ class Line(asyncio.Protocol):
             self._writer.transport.write(b"".join(packed))
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
+        self._heard = self.loop.time()
         reader, sent = self._reader, self._sent
         failed: Exception | None = None
         try:
@@ -229,7 +228,7 @@ class Line(asyncio.Protocol):
         if (quiet := self.quiet) >= self._patience:
             self._silent(self)
         elif quiet:
-            self._watch = self._loop.call_later(self._patience - quiet, self.watch)
+            self._watch = self.loop.call_later(self._patience - quiet, self.watch)
 
 
 def _nobody(_: Line, __: BaseException) -> None:

@@ -46,7 +46,8 @@ class Marks:
         """Note the number of a writing; answers may come in any order."""
         last = self._last.get(team, 0)
         if writing > before:
-            self._last[team] = max(last, writing)
+            if writing > last:
+                self._last[team] = writing
         elif last >= before:  # not found out by another call meanwhile
             self._last[team] = writing
             if self._backwards is not None:

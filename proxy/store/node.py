@@ -78,7 +78,9 @@ class Node:
 
     def ask(self, packed: bytes, twice: bool) -> asyncio.Future[Any]:
         """What comes of a packed command: the reply, or as a value the error that `use` raises."""
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # To find out the running loop is a system call (getpid): the line knows it.
+        loop = self._line.loop if self._line is not None else asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
         self.send(Question(packed, twice, reply=reply))
         return reply
 

@@ -75,15 +75,15 @@ class Settlements:
         some = (self._flying, self._fallen, self._queue, self._sending, self._later)
         return sum(map(len, some))
 
-    def put(self, lease: Lease) -> None:
-        """A lease that is over, with its charge set."""
+    def put(self, lease: Lease, *, soon: bool = True) -> None:
+        """A lease that is over, with its charge set. Not `soon`: with what is sent next."""
         self._none.clear()
         script, arguments = settlement(lease)
-        keys, team = team_keys(lease.team), lease.team
-        then = partial(self._told, lease, self._marks.before(team))
+        keys = team_keys(lease.team)
+        then = partial(self._told, lease, self._marks.before(lease.team))
         self._flying.add(lease)
         packed = pack_head(script, keys, len(arguments) - 1) + pack_part(*arguments[1:])
-        if not self._store.begin(script, keys[0], packed, then):
+        if not self._store.begin(script, keys[0], packed, then, soon=soon):
             self._queue_up(lease)
 
     def _told(self, lease: Lease, before: int, reply: Any) -> None:
@@ -99,7 +99,7 @@ class Settlements:
         else:
             self._flying.discard(lease)
             self._answered(lease, before, reply)
-            if not self.waiting:
+            if not (self._flying or self.waiting):
                 self._none.set()
                 if self._journal is not None and self._journal.entries:
                     self._some.set()
