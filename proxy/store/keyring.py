@@ -55,7 +55,7 @@ class KeyRing:
         self._plans = plans
         # Spares known keys their HMACs. A key itself is not kept, and what leads to its digests
         # comes to nothing without the secret of this very object.
-        self._sealing = secrets.token_bytes(32)
+        self._sealing = blake2b(key=secrets.token_bytes(32))
         self._sealed: OrderedDict[bytes, list[str]] = OrderedDict()
         self._known: OrderedDict[str, tuple[Access, float]] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
@@ -70,8 +70,10 @@ class KeyRing:
 
         Raises Unauthorized, Forbidden, or StoreUnavailable where only the store knows.
         """
-        seal = blake2b(key.encode(errors="surrogateescape"), key=self._sealing).digest()
-        candidates = self._sealed.get(seal)
+        sealing = self._sealing.copy()
+        sealing.update(key.encode(errors="surrogateescape"))
+        seal = sealing.digest()
+        sealed = candidates = self._sealed.get(seal)
         if candidates is None:
             if not is_well_formed(key):
                 raise Unauthorized(_WRONG)
@@ -84,7 +86,7 @@ class KeyRing:
                 if not self._keep_stale or candidates[0] not in self._known:
                     raise
                 access = self._known[candidates[0]][0]
-        if seal not in self._sealed:
+        if sealed is None:
             _remember(self._sealed, seal, candidates)
         check_standing(access, time.time())
         return access

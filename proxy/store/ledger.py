@@ -168,7 +168,7 @@ class Ledger:
         lease.id, lease.terms, lease.now, lease.grace = self._new_id(), None, now, grace
 
     def _new_id(self) -> str:
-        return f"{self._ids}{next(self._numbers):08x}"
+        return f"{self._ids}{next(self._numbers)}"
 
     async def _take_less(self, lease: Lease) -> None:
         """What is left, where the plans say so, and raise where that has no room either."""
@@ -246,12 +246,11 @@ class Ledger:
         return refusal(lease.states, lease.estimate.amounts, lease.now, self._support)
 
     def _end(self, lease: Lease) -> None:
-        live = self._live
-        live.pop(lease.id, None)
+        self._live.pop(lease.id, None)
         lease.finish()
         if lease.grace is not None and self._grace is not None and lease.charge is not None:
             self._grace.end(lease.grace, lease.charge.amounts)
-        self._settlements.put(lease, soon=len(live) < _FEW)
+        self._settlements.put(lease, soon=len(self._live) < _FEW)
         if self._observer is not None:
             self._observer(lease)
 
