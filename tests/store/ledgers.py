@@ -129,6 +129,13 @@ class Till:
         ((_, listeners),) = await self.store.redis.pubsub_numsub(CHANGED)
         return bool(listeners)
 
+    async def held(self) -> int:
+        """How many commands wait for company."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        line: Any = self.store.servers.nodes[0]._line
+        return len(line._waiting)
+
     def reserve(self, access: Access, tokens: int, meter: Meter | None = None) -> Any:
         stand_in: Any = meter or Meter()
         return self.ledger.reserve(access, "m1", "p1", worst(tokens), stand_in)

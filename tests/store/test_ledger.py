@@ -12,6 +12,7 @@ import pytest
 
 from proxy.domain.errors import LimitExceeded, StoreUnavailable, Unauthorized
 from proxy.domain.limits import parse_limit
+from proxy.store import ledger, lines
 from proxy.store.layout import team_keys
 from proxy.store.lease import key_end, terms_of, to_reserve
 from proxy.store.ledger import Ledger
@@ -270,3 +271,23 @@ async def test_not_started(till: Till) -> None:
     await ledger.start()
     await ledger.stop()
     assert rows(till) == [ROW]
+
+
+async def test_few_settle_at_once(till: Till) -> None:
+    """Where few streams are under way, a settlement waits for no company."""
+    async with till.reserve(await till.access("100 tokens/day"), 1):
+        pass
+    assert await till.held() == 0
+
+
+async def test_many_settle_together(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many are, a settlement goes out with the next reservation."""
+    monkeypatch.setattr(ledger, "_FEW", 1)
+    monkeypatch.setattr(lines, "_HOLD", 60)
+    access = await till.access("100 tokens/day")
+    async with till.reserve(access, 1):
+        async with till.reserve(access, 1):
+            pass
+        assert await till.held() == till.ledger.unsettled == 1
+        async with till.reserve(access, 1):
+            await till.ledger.settled()
