@@ -79,9 +79,7 @@ def _unobserved(script: str) -> Callable[[float], None]:
 
 
 class Store:
-    """Pools of connections. Every method raises StoreUnavailable; while the store is `away`, at
-    once.
-    """
+    """Connections. Every method raises StoreUnavailable; while the store is `away`, at once."""
 
     def __init__(
         self,
