@@ -7,7 +7,6 @@ one encoding, so that equal records are equal bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import msgspec
 
@@ -80,17 +79,3 @@ class Bound:
     owner: str
     grant: int = 0
     stamp: int = -1
-
-    @cached_property
-    def arguments(self) -> tuple[str, ...]:
-        """As the scripts of the ledger take it."""
-        limit = self.limit
-        return (
-            self.scope,
-            limit.unit,
-            limit.window,
-            limit.model,
-            str(limit.amount),
-            str(self.grant),
-            str(self.stamp),
-        )

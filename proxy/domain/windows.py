@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Final
 
 MINUTE: Final = 60_000
 HOUR: Final = 3_600_000
 DAY: Final = 86_400_000
+_SPANS: Final = {"hour": HOUR, "day": DAY}
 
 
 def stamp_of(window: str, now: int) -> int:
@@ -33,6 +35,18 @@ def window_end(window: str, now: int) -> int | None:
         turn = datetime(date.year + date.month // 12, date.month % 12 + 1, 1, tzinfo=UTC)
         return int(turn.timestamp()) * 1000
     return None
+
+
+def window_of(window: str, stamp: int) -> tuple[float, float]:
+    """The window that a stamp names: its first ms, and the first after it; (0, 0) for none."""
+    if window == "month":
+        year, month = divmod(stamp - 1, 12)
+        begin = int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp()) * 1000
+    elif window in _SPANS:
+        begin = stamp * _SPANS[window]
+    else:
+        return (0, math.inf) if (window, stamp) == ("total", 0) else (0, 0)
+    return begin, window_end(window, begin) or begin
 
 
 def whole_at(window: str, used: int, amount: int, now: int) -> int | None:

@@ -45,6 +45,11 @@ _NOT_HERE: Final = (NoScriptError, MovedError, AskError, TryAgainError)
 _WAITING: Final = frozenset({"reserve"})
 _WAITING_SHARE: Final = 0.5
 
+#: What to do about a store of an older version.
+_OLD: Final = (
+    "export its teams and keys with the release that wrote it, and import them into an empty one"
+)
+
 T = TypeVar("T")
 
 
@@ -146,13 +151,13 @@ class Store:
             raise unavailable(ClusterDownError("the cluster is down"))
 
     async def check_schema(self) -> None:
-        """Mark a new store, and raise SchemaError for one of a newer release."""
+        """Mark a new store, and raise SchemaError for one of another version."""
         await self.ask(SCHEMA, "SET", SCHEMA, VERSION, "NX")
         found = int(await self.ask(SCHEMA, "GET", SCHEMA) or VERSION)
-        if found > VERSION:
+        if found != VERSION:
+            way = "use the release that wrote it, or a newer one" if found > VERSION else _OLD
             raise SchemaError(
-                f"the store has schema version {found}, and this release knows {VERSION}: "
-                "use the release that wrote it, or a newer one"
+                f"the store has schema version {found}, and this release knows {VERSION}: {way}"
             )
 
     async def ask(self, key: str | None, *words: Argument) -> Any:

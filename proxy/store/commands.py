@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from hiredis import pack_command
 from redis.exceptions import RedisError, ResponseError
 
 from proxy.domain.errors import StoreUnavailable
+
+_INCLUDE: Final = re.compile(r"(?m)^ *-- include: ([a-z]+)\n")
 
 T = TypeVar("T")
 Argument = str | bytes | int
@@ -35,11 +38,9 @@ def pack_part(*words: Argument) -> bytes:
 
 @cache
 def script_source(name: str) -> str:
-    """A script with the shared parts put behind its first line."""
-    folder = resources.files("proxy.store") / "lua"
-    shebang, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    shared = ((folder / f"{part}.lua").read_text() for part in ("calendar", "common"))
-    return "\n".join((shebang, *shared, body))
+    """A script, with the parts that it includes."""
+    text = (resources.files("proxy.store") / "lua" / f"{name}.lua").read_text()
+    return _INCLUDE.sub(lambda match: script_source(match[1]), text)
 
 
 @cache

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from proxy.access import Plan
@@ -20,6 +19,7 @@ from proxy.domain.limits import ANY_MODEL, Limit, merge
 from proxy.domain.quota import stamp_of, window_end
 from proxy.store.client import Store
 from proxy.store.directory import Directory, DirectoryError
+from proxy.store.figures import admitted
 from proxy.store.layout import team_keys
 from proxy.store.usage import FIGURES, Row, read_rows
 
@@ -154,11 +154,9 @@ def _used(rows: Sequence[Row], slot: tuple[str, str, str], stamp: int, until: in
 
 async def _in_flight(store: Store, team: str, turn: date) -> bool:
     """Whether a request that was admitted before this day is not settled yet."""
-    place = team_keys(team)[2]
-    before = _ms(turn)
+    place, before = team_keys(team)[2], _ms(turn)
     found: list[bytes] = await store.ask(place, "HVALS", place)
-    held: list[dict[str, Any]] = [msgspec.msgpack.decode(blob) for blob in found]
-    return any(r.get("t", before) < before and not (r.get("x") or r.get("v")) for r in held)
+    return any(when is not None and when < before for when in map(admitted, found))
 
 
 def _stamp(grant: Grant, now: float) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-#: The layout's version; a gateway refuses a store with a newer one.
-VERSION: Final = 1
+#: The layout's version; a gateway refuses a store with another one.
+VERSION: Final = 2
 
 SCHEMA: Final = "vg:schema"
 IDENTITY: Final = "vg:identity"  # a word that tells this store from others

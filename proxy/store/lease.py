@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +20,7 @@ from proxy.domain.quota import State
 from proxy.domain.ratelimits import Shown, limit_headers, shown_of
 from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
 from proxy.store.commands import Argument, pack_head, pack_part
+from proxy.store.figures import bucket_words, pack_limits, tallies
 from proxy.store.layout import team_keys
 
 if TYPE_CHECKING:
@@ -114,7 +117,9 @@ class Lease:
             return Outcome(Phase.STREAMING, None, 0, hidden=True)
 
 
-_OWN: Final = 7  # words: the id, the amounts, the price of the input
+_OWN: Final = 2  # words: the id, the figures
+_FIGURES: Final = struct.Struct("<7d")
+_TERMS: Final = struct.Struct("<3d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +146,18 @@ def terms_of(lease: Lease, seconds: float) -> Terms:
 
 def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
     keys, bounds = team_keys(access.team.name), access.binding(model)
-    tail = (
-        int(seconds * 1000),
+    counters = tallies(access.key.id, model)
+    end = key_end(access)
+    ends = math.inf if end == "" else int(end)
+    terms = _TERMS.pack(int(seconds * 1000), ends, not access.enforce)
+    tail: tuple[Argument, ...] = (
+        terms + pack_limits(bounds, counters),
+        access.team_blob,
+        access.key_blob,
         access.key.id,
         model,
         provider,
-        access.team_blob,
-        access.key_blob,
-        key_end(access),
-        "0" if access.enforce else "1",
-        *(word for bound in bounds for word in bound.arguments),
+        *counters,
     )
     head, shown = pack_head("reserve", keys, _OWN + len(tail)), shown_of(bounds)
     return Terms(keys[0], bounds, shown, head, pack_part(*tail))
@@ -161,7 +168,8 @@ def to_reserve(lease: Lease, terms: Terms) -> bytes:
     amounts = lease.estimate.amounts
     # Should its worker be gone before it tells anything, the upstream has likely been asked.
     sent = lease.estimate.price.prompt(amounts.input)
-    return terms.head + pack_part(lease.id, *_numbers(amounts), sent) + terms.tail
+    figures = _FIGURES.pack(*_numbers(amounts), amounts.input + amounts.output, sent)
+    return terms.head + pack_part(lease.id, figures) + terms.tail
 
 
 def to_renew(lease: Lease) -> list[Argument]:
@@ -181,7 +189,7 @@ def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:
         may_come = "1" if lease.again or not lease.made else "0"
         return "settle", ("", lease.id, lease.provider, *figures, may_come)
     minutes = (b for b in lease.access.binding(lease.model) if b.limit.window == "minute")
-    words = (word for bound in minutes for word in bound.arguments)
+    words = (word for bound in minutes for word in bucket_words(bound))
     whose = ("", lease.id, lease.access.key.id, lease.model, lease.provider, lease.now)
     return "post", (*whose, *figures, *words)
 

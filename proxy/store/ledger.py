@@ -27,6 +27,7 @@ from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import Spent, State, failures, refusal
 from proxy.domain.usage import Estimate
 from proxy.store.client import Store, end_tasks
+from proxy.store.figures import CLOCK, pack_limits
 from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
 from proxy.store.layout import team_keys
@@ -255,5 +256,6 @@ class Ledger:
             self._observer(lease)
 
 
-def _to_peek(bounds: tuple[Bound, ...]) -> list[str]:
-    return ["", *(word for bound in bounds for word in bound.arguments)]
+def _to_peek(bounds: tuple[Bound, ...]) -> list[str | bytes]:
+    counters = [CLOCK]
+    return ["", pack_limits(bounds, counters), *counters]

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
 import redis
 
 from proxy.store.layout import team_keys
@@ -74,9 +73,7 @@ class Books:
 
     def live(self, team: str) -> list[str]:
         """The keys of the live reservations, one entry each."""
-        with self.client(team) as client:
-            packed = client.hvals(team_keys(team)[2])
-        held = map(msgspec.msgpack.decode, packed)
+        held = self.contents(team).reservations.values()
         return [each["k"] for each in held if "x" not in each]
 
     def lapsed(self, team: str) -> list[Lapsed]:
@@ -156,10 +153,10 @@ def watched(books: Books, team: str) -> Iterator[Peak]:
     peak = Peak()
 
     def look() -> None:
-        packed = client.hget(team_keys(team)[1], "team|*")
-        if packed is None:
+        now, past = client.hmget(team_keys(team)[1], "team|*", "team|*|past")
+        if now is None:
             return
-        tally = Tally.read(packed)
+        tally = Tally.read(now, past)
         posted, reserved = tally.posted["total"], tally.reserved["total"]
         peak.tokens = max(peak.tokens, sum(posted[1:3]) + sum(reserved[1:3]))
         peak.live = max(peak.live, tally.live)

@@ -182,6 +182,16 @@ def test_newer_store(vg: Visiongate, words: tuple[str, ...]) -> None:
     assert f"schema version {VERSION + 1}" in vg.refused(1, *words)
 
 
+@pytest.mark.parametrize("words", [("team", "list"), ("check",), ("serve",)])
+def test_older_store(vg: Visiongate, words: tuple[str, ...]) -> None:
+    """A store of an older layout is left alone, and what to do with it is told."""
+    with vg.client() as client:
+        client.set(SCHEMA, VERSION - 1)
+    told = vg.refused(1, *words)
+    assert f"schema version {VERSION - 1}" in told
+    assert "export its teams and keys" in told
+
+
 @pytest.mark.parametrize("words", [("team", "list"), ("serve",)])
 def test_store_that_nobody_can_use(vg: Visiongate, words: tuple[str, ...]) -> None:
     """A store's URL that nobody can use is told, not traced."""

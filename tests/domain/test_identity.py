@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from proxy.domain.identity import (
-    Bound,
     Grant,
     KeyRecord,
     Secret,
@@ -59,12 +58,3 @@ def test_what_is_left_out_has_its_default() -> None:
     assert (team.plan, team.status, team.limits, team.labels) == ("default", "active", (), {})
     key = decode_key(b'{"id":"k","team":"a","name":"ci","created_at":1}')
     assert (key.plan, key.status, key.expires_at) == (None, "active", None)
-
-
-def test_a_bound_as_the_scripts_take_it() -> None:
-    """Scope, unit, window, model, amount, grant and stamp, as text, exactly."""
-    bound = Bound(LIMIT, "key:k1", "key 'ci'", grant=2**53 - 1, stamp=24323)
-    assert bound.arguments == (
-        *("key:k1", "usd", "month", "gpt-4o", "50000000000", "9007199254740991", "24323"),
-    )
-    assert Bound(LIMIT, "team", "team 'a'").arguments[-2:] == ("0", "-1")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ from proxy.domain.identity import Bound
 from proxy.domain.limits import parse_limit
 from proxy.domain.quota import State, resets_at, stamp_of, window_end
 from proxy.domain.ratelimits import duration
+from proxy.domain.windows import window_of
+from proxy.store.client import script_source
 
 
 def ms(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
@@ -61,29 +63,60 @@ def test_what_has_no_window_has_stamp_zero() -> None:
     assert stamp_of("total", ms(2026, 1, 1)) == stamp_of("minute", ms(2026, 1, 1)) == 0
 
 
+@given(TIMES, st.sampled_from(("hour", "day", "month")))
+def test_a_stamp_names_its_window(now: int, window: str) -> None:
+    """From the stamp alone follow the first millisecond with it, and the first with the next."""
+    begin, end = window_of(window, stamp_of(window, now))
+    assert begin <= now < end == window_end(window, now)
+    assert stamp_of(window, int(begin)) == stamp_of(window, now)
+    assert not begin or stamp_of(window, int(begin) - 1) == stamp_of(window, now) - 1
+
+
+@pytest.mark.parametrize(
+    ("window", "stamp", "span"),
+    [
+        ("total", 0, (0, math.inf)),
+        ("total", -1, (0, 0)),
+        ("minute", 0, (0, 0)),
+        ("minute", -1, (0, 0)),
+    ],
+)
+def test_what_has_no_end(window: str, stamp: int, span: tuple[float, float]) -> None:
+    """Total lasts for ever, and of what has no window there is none."""
+    assert window_of(window, stamp) == span
+
+
 @pytest.fixture
 def lua(store_url: str) -> Any:
-    """The ledger's own stamps of a time in ms, from the source of its scripts."""
-    common = (resources.files("proxy.store") / "lua" / "calendar.lua").read_text()
+    """The ledger's own view of two times in ms, from the source of its scripts: in which windows
+    they are together, and the date of the first.
+    """
+    source = f"""{script_source("calendar")}
+    local one, other, found = math.floor(ARGV[1] / 3600000), math.floor(ARGV[2] / 3600000), {{}}
+    for window = 1, 4 do found[window] = together(window, one, other) and 1 or 0 end
+    found[5] = day_text(math.floor(ARGV[1] / 86400000))
+    return found"""
     with redis.Redis.from_url(store_url) as client:
-        script = client.register_script(f"{common}\nreturn stamps_of(tonumber(ARGV[1]))")
+        script = client.register_script(source)
 
-        def stamps(now: int) -> list[int]:
-            found: Any = script(keys=["a", "b", "c", "d", "e", "f"], args=[now])
+        def view(one: int, other: int) -> list[Any]:
+            found: Any = script(args=[one, other])
             return list(found)
 
-        yield stamps
+        yield view
 
 
-def test_stamps_are_the_ledgers(lua: Any) -> None:
-    """A grant's stamp is the number by which the ledger's scripts know the window."""
+def test_windows_are_the_ledgers(lua: Any) -> None:
+    """Two times have one stamp where the ledger's scripts have them in one window."""
     times = [0, 1, ms(2000, 2, 29), ms(2024, 2, 29, 23, 59, 59), ms(2026, 11, 22, 18, 30)]
     for year in range(1971, 2110):
         for month in range(1, 13):
-            times += [ms(year, month, 1) - 1, ms(year, month, 1)]
-    for now in times:
-        mine = [stamp_of(window, now) for window in ("hour", "day", "month", "total")]
-        assert mine == lua(now), now
+            times += [ms(year, month, 1) - 1, ms(year, month, 1), ms(year, month, 9, 1)]
+    for one, other in zip(times, [*times[1:], times[-1] + 1], strict=True):
+        windows = ("hour", "day", "month", "total")
+        mine = [stamp_of(window, one) == stamp_of(window, other) for window in windows]
+        date = f"{datetime.fromtimestamp(one // 1000, UTC):%Y-%m-%d}".encode()
+        assert [*mine, date] == lua(one, other), (one, other)
 
 
 @pytest.mark.parametrize(

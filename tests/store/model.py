@@ -158,16 +158,15 @@ class Model:
         image: int,
         void: bool = False,
     ) -> str:
-        now = self._clock(now)
         held = self.held.get(id)
-        if held is not None and not held.key:
+        if (not void and held is None) or (held is not None and not held.key):
             return "absent"
+        now = self._tick(now)
         self.held.pop(id, None)
         if void:
             self.held[id] = Held(expired=now - KEEP + KEEP_VOID)
         if held is None:
             return "absent"
-        self._tick(now)
         if held.posted is not None:
             self.postings.remove(held.posted)
         self.postings.append(held.charge(amounts, provider, cached, image))
@@ -243,7 +242,15 @@ class Model:
         assert found.reservations.keys() == self.held.keys()
         assert found.rows == self._rows()
         if self.writings:
-            assert found.tallies["team|*"].writings == self.writings
+            clock = found.clock
+            assert (clock.seen, clock.writings) == (self.seen, self.writings)
+            assert (
+                clock.today == f"{datetime.fromtimestamp(self.seen // 1000, UTC):%Y-%m-%d}".encode()
+            )
+            ends = [held.lease_end for held in self.live.values()]
+            assert clock.due <= min(
+                [math.inf, *ends, *(gone + KEEP for gone in self.dead.values())]
+            )
         for name, tally in found.tallies.items():
             scope, _, model = name.partition("|")
             held = list(_within(self.live.values(), scope, model))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import redis
 
+from proxy.domain import identity
+from proxy.domain.limits import Limit
 from proxy.domain.quota import stamp_of
+from proxy.store import figures
 from proxy.store.client import script_source
 from proxy.store.layout import key_field, team_keys
 
@@ -54,16 +58,10 @@ class Bound:
     stamp: int = -1
 
     @property
-    def words(self) -> list[str | int]:
-        return [
-            self.scope,
-            self.unit,
-            self.window,
-            self.model,
-            self.amount,
-            self.grant,
-            self.stamp,
-        ]
+    def packed(self) -> identity.Bound:
+        """The same as the gateway knows it."""
+        limit = Limit(self.amount, self.unit, self.window, self.model)
+        return identity.Bound(limit, self.scope, "", self.grant, self.stamp)
 
 
 @dataclass
@@ -74,20 +72,37 @@ class Tally:
     stamps: dict[str, int]
     posted: dict[str, list[int]]
     reserved: dict[str, list[int]]
-    spared: int
-    writings: int
 
     @classmethod
-    def read(cls, packed: bytes) -> Tally:
-        live, *rest = msgspec.msgpack.decode(packed, type=list[int])
-        parts = {name: rest[11 * index : 11 * index + 11] for index, name in enumerate(WINDOWS)}
+    def read(cls, packed: bytes, past: bytes) -> Tally:
+        hour, live, *now = _numbers(packed)
+        before = _numbers(past)
+        sums = {"hour": now}
+        for index, window in enumerate(WINDOWS[1:]):
+            earlier = before[12 * index : 12 * index + 12]
+            sums[window] = [sum(both) for both in zip(now, earlier, strict=True)]
         return cls(
             live,
-            {name: part[0] for name, part in parts.items()},
-            {name: part[1:6] for name, part in parts.items()},
-            {name: part[6:11] for name, part in parts.items()},
-            *rest[45:47],
+            stamps(hour * HOUR),
+            {window: _five(twelve[0::2]) for window, twelve in sums.items()},
+            {window: _five(twelve[1::2]) for window, twelve in sums.items()},
         )
+
+
+class Clock(NamedTuple):
+    """The latest time seen, until when leases are spared, how many scripts have written, before
+    when nothing is to be swept, and the date.
+    """
+
+    seen: float
+    spared: float
+    writings: float
+    due: float
+    today: bytes
+
+    @classmethod
+    def read(cls, packed: bytes) -> Clock:
+        return cls(*struct.unpack("<4d10s", packed))
 
 
 @dataclass
@@ -103,13 +118,19 @@ class Contents:
     @property
     def tallies(self) -> dict[str, Tally]:
         """Tallies by scope and model; the buckets have more parts to their names."""
-        return {n: Tally.read(v) for n, v in self.counters.items() if n.count("|") == 1}
+        found = {n: v for n, v in self.counters.items() if n.count("|") == 1}
+        return {n: Tally.read(v, self.counters[f"{n}|past"]) for n, v in found.items()}
+
+    @property
+    def clock(self) -> Clock:
+        return Clock.read(self.counters["clock"])
 
     @property
     def buckets(self) -> dict[str, tuple[int, float, int]]:
         """Since when (ms), how full, and how large each bucket is."""
-        found = {n: v.split() for n, v in self.counters.items() if n.count("|") == 3}
-        return {n: (_whole(v[0]), float(v[1]), _whole(v[2])) for n, v in found.items()}
+        found = {n: v for n, v in self.counters.items() if n.count("|") == 3}
+        unpacked = {n: struct.unpack("<3d", v) for n, v in found.items()}
+        return {n: (int(ms), level, int(size)) for n, (ms, level, size) in unpacked.items()}
 
 
 class Scripts:
@@ -139,7 +160,7 @@ class Scripts:
     def run(self, script: str, *arguments: Any) -> Any:
         if isinstance(now := arguments[0], int):
             if self._watched and now - self._seen > SPARE:
-                self._evaluate("peek", now - SPARE)
+                self._evaluate("peek", now - SPARE, b"", figures.CLOCK)
             self._seen = max(self._seen, now)
         return self._evaluate(script, *arguments)
 
@@ -161,20 +182,19 @@ class Scripts:
         force: bool = False,
         usd_in: int = 0,
     ) -> list[Any]:
+        counters = figures.tallies(key, model)
+        terms = struct.pack("<3d", lease, math.inf if end == "" else end, force)
         reply = self.run(
             "reserve",
             now,
             id,
-            *amounts,
-            usd_in,
-            lease,
+            struct.pack("<7d", *amounts, amounts[1] + amounts[2], usd_in),
+            terms + figures.pack_limits([limit.packed for limit in limits], counters),
+            *records,
             key,
             model,
             provider,
-            *records,
-            end,
-            int(force),
-            *(word for limit in limits for word in limit.words),
+            *counters,
         )
         told = () if reply[0] == b"stale" else (*reply[1:2], *reply[3:])
         return [reply[0].decode(), *(told or reply[1:])]
@@ -206,7 +226,8 @@ class Scripts:
         cached: int = 0,
         image: int = 0,
     ) -> str:
-        words = [word for limit in limits for word in limit.words]
+        minutes = [limit.packed for limit in limits if limit.window == "minute"]
+        words = [word for limit in minutes for word in figures.bucket_words(limit)]
         charged = (*amounts, cached, image)
         reply = self.run("post", now, id, key, model, provider, admitted, *charged, *words)
         return str(reply[0].decode())
@@ -227,8 +248,9 @@ class Scripts:
 
     def peek(self, *limits: Bound, now: int) -> list[int]:
         """Without the time: used, reserved and amount of each limit."""
-        words = [word for limit in limits for word in limit.words]
-        return list(self.run("peek", now, *words)[2:])
+        counters = [figures.CLOCK]
+        packed = figures.pack_limits([limit.packed for limit in limits], counters)
+        return list(self.run("peek", now, packed, *counters)[2:])
 
     def contents(self) -> Contents:
         _, counters, reservations, leases, expired, rows = self.names
@@ -240,11 +262,45 @@ class Scripts:
         counted, held, told, live, dead = pipeline.execute()
         return Contents(
             {name.decode(): value for name, value in counted.items()},
-            {id.decode(): msgspec.msgpack.decode(value) for id, value in held.items()},
+            {id.decode(): _reservation(value) for id, value in held.items()},
             {id.decode(): int(score) for id, score in live},
             {id.decode(): int(score) for id, score in dead},
             {name.decode(): [_whole(n) for n in value.split()] for name, value in told.items()},
         )
+
+
+def _numbers(packed: bytes) -> list[int]:
+    numbers = struct.unpack(f"<{len(packed) // 8}d", packed)
+    assert all(map(float.is_integer, numbers)), numbers
+    return list(map(int, numbers))
+
+
+def _five(six: list[int]) -> list[int]:
+    assert six[5] == six[1] + six[2], six
+    return six[:5]
+
+
+def _reservation(packed: bytes) -> dict[str, Any]:
+    """k key, m model, p provider, t admission, a amounts, c what a lost lease is charged, b its
+    buckets; o: only force let it in; x: expired; v: it may not come.
+    """
+    if not packed:
+        return {"x": 1, "v": 1}
+    admitted, state, *numbers = _numbers(packed[: 14 * 8])
+    texts, buckets = packed[14 * 8 :], []
+    found: dict[str, Any] = {"t": admitted, "a": _five(numbers[:6]), "c": _five(numbers[6:])}
+    for name in "kmp":
+        found[name], texts = _text(texts)
+    while texts:
+        field, texts = _text(texts[8:])
+        buckets.append(field)
+    return found | {"b": buckets} | ({}, {"o": 1}, {"x": 1})[state]
+
+
+def _text(packed: bytes) -> tuple[str, bytes]:
+    """A text with its length before it, and what follows."""
+    end = 2 + int.from_bytes(packed[:2], "little")
+    return packed[2:end].decode(), packed[end:]
 
 
 def _whole(text: bytes) -> int:

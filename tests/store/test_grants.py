@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
 
 import msgspec
 import pytest
@@ -177,13 +177,15 @@ async def test_while_one_is_in_flight(team: Team, store: Store) -> None:
     await team.make(granted("20 usd/month", "2026-11-22", "2026-12-31"))
     place = team_keys("t")[2]
 
-    async def hold(**what: Any) -> None:
-        held = {"t": float(at("2026-11-30T23:59") * 1000), "k": "key_1", **what}
-        await store.ask(place, "HSET", place, "r1", msgspec.msgpack.encode(held))
+    async def hold(state: int) -> None:
+        held = struct.pack("<14d", at("2026-11-30T23:59") * 1000, state, *[0] * 12)
+        await store.ask(place, "HSET", place, "r1", held)
 
-    await hold()
-    assert await team.look("2026-12-01") == [f"20 usd/month @{month('2026-11-01')}"]
-    await hold(x=1)
+    await store.ask(place, "HSET", place, "over", b"")
+    for live in (0, 1):
+        await hold(live)
+        assert await team.look("2026-12-01") == [f"20 usd/month @{month('2026-11-01')}"]
+    await hold(2)
     assert await team.look("2026-12-01") == [f"20 usd/month @{month('2026-12-01')}"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -136,7 +137,7 @@ async def test_key_ends(till: Till) -> None:
     access = await till.keys.authenticate(key.secret)
     async with till.reserve(access, 1) as lease:
         assert key_end(lease.access) == 4_000_000_000_000
-        assert b"\r\n4000000000000\r\n" in to_reserve(lease, terms_of(lease, 1))
+        assert struct.pack("<2d", 1000, 4_000_000_000_000) in to_reserve(lease, terms_of(lease, 1))
     await till.directory.rotate_key(key.record, overlap=3600)
     old = await till.keys.reload(access)
     end = old.key.secrets[1].expires_at or 0

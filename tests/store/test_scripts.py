@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -180,7 +181,7 @@ def test_bucket_figures(scripts: Scripts) -> None:
 def test_bucket_dust(scripts: Scripts) -> None:
     """What floating point leaves in the last digits of a bucket refuses nobody."""
     field = "team|usd|minute|*"
-    scripts.client.hset(scripts.names[1], field, f"{NOON} 3.0000000001 10")
+    scripts.client.hset(scripts.names[1], field, struct.pack("<3d", NOON, 3.0000000001, 10))
     limit = Bound(10, "usd", "minute")
     assert scripts.reserve("r1", usd(7), limit, now=NOON) == ["ok", NOON, 3, 0, 10]
 

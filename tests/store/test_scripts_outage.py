@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.store.figures import CLOCK
 from tests.store.scripts import (
     DAY,
     LEASE,
@@ -98,8 +99,8 @@ def test_posted_at_most_once_for_seven_days(scripts: Scripts) -> None:
 def test_writings_are_numbered(scripts: Scripts) -> None:
     """Each script that writes tells a number above all before it."""
     told = [
-        scripts.run("peek", NOON)[1],
-        scripts.run("peek", NOON)[1],
+        scripts.run("peek", NOON, b"", CLOCK)[1],
+        scripts.run("peek", NOON, b"", CLOCK)[1],
         scripts.run("post", NOON, "r1", "k1", "m1", "p1", NOON, *NOTHING, 0, 0)[1],
         scripts.run("post", NOON, "r2", "k1", "m1", "p1", NOON, *NOTHING, 0, 0)[1],
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import redis
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.limits import LARGEST
 from proxy.store.client import Store
+from proxy.store.figures import CLOCK, tallies
 from proxy.store.layout import team_keys
 from tests.store.scripts import (
     NAMES,
@@ -77,15 +79,15 @@ def test_no_negative_zero(scripts: Scripts) -> None:
     scripts.settle("r1", NOTHING, now=NOON + 60_000)
     scripts.reserve("r2", tokens(9), *limits, now=NOON + 60_000)
     scripts.settle("r2", NOTHING, now=NOON + 60_000)
-    found = scripts.contents()
-    assert not any(b"-" in found.counters[name] for name in found.buckets)
+    levels = [level for _, level, _ in scripts.contents().buckets.values()]
+    assert [(level, math.copysign(1, level)) for level in levels] == [(0, 1)] * 2
     assert scripts.peek(*limits, now=NOON + 60_000) == [0, 0, 9] * 3
 
 
 def test_servers_clock(scripts: Scripts) -> None:
     """Without a time of the caller's own, the server's clock counts."""
     seconds, micros = scripts.client.time()
-    reply = scripts.run("peek", "")
+    reply = scripts.run("peek", "", b"", CLOCK)
     assert 0 <= reply[0] - (seconds * 1000 + micros // 1000) < 10_000
 
 
@@ -131,7 +133,8 @@ async def test_one_of_many_fails(store: Store) -> None:
 async def test_full_is_unavailable(store: Store) -> None:
     """A store without memory is a store that cannot be used, to the gateway."""
     await store.redis.config_set("maxmemory", 1)
-    words: list[Any] = ["", "r1", *NOTHING, 0, 1000, "k1", "m1", "p1", TEAM_RECORD, b"", "", "0"]
+    records, key = [TEAM_RECORD, b""], ["k1", "m1", "p1"]
+    words: list[Any] = ["", "r1", bytes(56), bytes(24), *records, *key, *tallies("k1", "m1")]
     with pytest.raises(StoreUnavailable):
         await store.run("reserve", team_keys("vision"), *words)
     await store.redis.config_set("maxmemory", 0)

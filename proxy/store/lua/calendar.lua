@@ -1,7 +1,3 @@
--- calendar.lua: days and windows; the loader puts it before common.lua.
-
-local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
-
 -- Civil date of a day number (days since 1970-01-01), proleptic Gregorian.
 local function date(day)
   local z = day + 719468
@@ -15,11 +11,16 @@ local function date(day)
   return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - math.floor((153 * mp + 2) / 5) + 1
 end
 
-local function day_of(time)
-  return string.format('%04d-%02d-%02d', date(math.floor(time / DAY)))
+local function day_text(day)
+  return string.format('%04d-%02d-%02d', date(day))
 end
 
-local function stamps_of(time)
-  local year, month = date(math.floor(time / DAY))
-  return {math.floor(time / HOUR), math.floor(time / DAY), year * 12 + month, 0}
+-- Whether two hours (since 1970) are in one window: 1 hour, 2 day, 3 month, 4 total.
+local function together(window, one, other)
+  if window == 4 or one == other then return true end
+  one, other = math.floor(one / 24), math.floor(other / 24)
+  if window ~= 3 or one == other then return window > 1 and one == other end
+  local year, month = date(one)
+  local its_year, its_month = date(other)
+  return month == its_month and year == its_year
 end

@@ -1,11 +1,21 @@
 #!lua flags=allow-oom
 -- peek: what limits have used and hold reserved, for GET /v1/usage and the metrics.
 --
--- ARGV   1 now ('': the server's time), 2... limits
+-- ARGV   1 now ('': the server's time), 2 limits, 3... the counters that they are of: first 'clock'
 -- Returns {now, writing, used, reserved, amount, used, ...}, a triple per limit.
 
-local now = clock(ARGV[1])
--- More at once than where a request waits: a worker that was killed may have held many.
-sweep(now, 500)
-local limits = limits_at(2, now, stamps_of(now))
-return report({now, save(now)}, limits)
+-- include: layout
+local counters = redis.call('HMGET', COUNTERS, unpack(ARGV, 3))
+-- include: clock
+-- include: buckets
+if now >= due then
+  -- include: sweeping
+  -- More at once than where a request waits: a worker that was killed may have held many.
+  sweep(500)
+  counters = redis.call('HMGET', COUNTERS, unpack(ARGV, 3))
+end
+-- include: limits
+local reply = {now, writings}
+measure(ARGV[2], 1, {0, 0, 0, 0, 0, 0}, reply)
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+return reply

@@ -2,25 +2,43 @@
 -- post: charges a request that was admitted while the store was out of reach, at most once.
 --
 -- ARGV   1 now ('': the server's time), 2 id, 3 key id, 4 model, 5 provider, 6 admission in ms,
---        7-11 amounts, 12 cached tokens, 13 image tokens, 14... limits, whose buckets it fills
+--        7-11 amounts, 12 cached tokens, 13 image tokens, then of each bucket that it fills three:
+--        field, amount, which of a request's amounts it counts
 -- Returns {'posted', writing}, or {'absent'} where it was posted before.
 
-local now = clock(ARGV[1])
-local id = ARGV[2]
-if get(id) then return {'absent'} end
+-- include: layout
+local id, key, model = ARGV[2], 'key:' .. ARGV[3] .. '|', ARGV[4]
+if redis.call('HEXISTS', RESERVATIONS, id) == 1 then return {'absent'} end
 
+local fields = {'clock', 'team|*', 'team|' .. model, key .. '*', key .. model}
+for i = 14, #ARGV, 3 do fields[#fields + 1] = ARGV[i] end
+local counters = redis.call('HMGET', COUNTERS, unpack(fields))
+-- include: clock
+-- include: reservations
+-- include: amounts
+-- include: tallies
+-- include: buckets
+-- include: rows
+local amounts, nothing, words = amounts_at(7), {0, 0, 0, 0, 0, 0}, {}
 local admitted = math.min(tonumber(ARGV[6]), now)
-local request = {k = ARGV[3], m = ARGV[4], t = admitted, s = stamps_of(admitted), b = {}}
-local amounts, stamps = amounts_at(7), stamps_of(now)
-for _, limit in ipairs(limits_at(14, now, stamps)) do
-  if limit.bucket then
-    fill(limit.bucket, limit.amount, now, of_unit(amounts, limit.unit))
+for i = 2, #fields do
+  words[#words + 1] = fields[i]
+  if i <= 5 then
+    words[#words + 1] = add(fields[i], counters[i], math.floor(admitted / HOUR), 0, amounts, nothing)
+  else
+    local amount, part = tonumber(ARGV[3 * i - 3]), tonumber(ARGV[3 * i - 2])
+    words[#words + 1] = fill(counters[i], amount, amounts[part])
   end
 end
-each_tally(request, function(of) turned(of, stamps) end)
-add(request, amounts, NOTHING)
+redis.call('HSET', COUNTERS, unpack(words))
+local request = {[ADMITTED] = admitted, [KEY] = ARGV[3], [MODEL] = model}
 add_row(request, ARGV[5], amounts, tonumber(ARGV[12]), tonumber(ARGV[13]))
-put(id, {x = 1, v = 1})
-redis.call('ZADD', EXPIRED, int(now), id)
-sweep(now, SWEEP_AT_ONCE)
-return {'posted', save(now)}
+redis.call('HSET', RESERVATIONS, id, '')
+redis.call('ZADD', EXPIRED, string.format('%d', now), id)
+due = math.min(due, now + KEEP_EXPIRED)
+if now >= due then
+  -- include: sweeping
+  sweep(SWEEP_AT_ONCE)
+end
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+return {'posted', writings}

@@ -5,7 +5,7 @@
 --        3 new record
 -- Returns 1 where it was replaced, 0 where somebody else was faster.
 
-local current = redis.call('HGET', RECORDS, ARGV[1]) or ''
+local current = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if current ~= ARGV[2] then return 0 end
-redis.call('HSET', RECORDS, ARGV[1], ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1

@@ -6,33 +6,46 @@
 -- Returns {'settled', writing}; 'late' where the lease had run out and the difference was
 --        charged; {'absent'} where it was settled before, or never made: nothing is charged.
 
-local id, provider = ARGV[2], ARGV[3]
+-- include: layout
+-- include: amounts
+-- include: reservations
+local id, provider, void = ARGV[2], ARGV[3], ARGV[11] == '1'
 local amounts, cached, image = amounts_at(4), tonumber(ARGV[9]), tonumber(ARGV[10])
-local reservation = get(id)
-if reservation and reservation.v then return {'absent'} end
+local reservation, packed = get(id)
+if packed == '' or not (reservation or void) then return {'absent'} end
 
-if reservation then read_tallies(reservation.k, reservation.m) end
-local now = clock(ARGV[1])
-
-if reservation and reservation.x then
-  -- What the sweep charged stands under the provider that was reserved: move it here.
-  local back = negative(reservation.c)
-  add(reservation, back, NOTHING)
-  add(reservation, amounts, NOTHING)
-  refill(reservation, now, reservation.c, amounts)
-  add_row(reservation, reservation.p, back, 0, 0)
-  add_row(reservation, provider, amounts, cached, image)
-  redis.call('ZREM', EXPIRED, id)
-elseif reservation then
-  post(id, reservation, now, provider, amounts, cached, image)
-end
-if ARGV[11] == '1' then
-  put(id, {x = 1, v = 1})
-  redis.call('ZADD', EXPIRED, int(now - KEEP_EXPIRED + KEEP_VOID), id)
+local fields = fields_of(reservation, packed)
+local counters = redis.call('HMGET', COUNTERS, unpack(fields))
+-- include: clock
+local late = reservation and reservation[STATE] == 2
+redis.call('ZREM', late and EXPIRED or LEASES, id)
+if void then
+  redis.call('HSET', RESERVATIONS, id, '')
+  redis.call('ZADD', EXPIRED, string.format('%d', now + KEEP_VOID - KEEP_EXPIRED), id)
+  due = math.min(due, now + KEEP_VOID)
 else
   redis.call('HDEL', RESERVATIONS, id)
 end
-if not reservation then return {'absent'} end
+if not reservation then
+  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+  return {'absent'}
+end
 
-sweep(now, SWEEP_AT_ONCE)
-return {reservation.x and 'late' or 'settled', save(now)}
+-- include: tallies
+-- include: buckets
+-- include: charging
+-- include: rows
+charge(reservation, packed, fields, counters, amounts)
+if late then
+  -- What the sweep charged stands under the provider that was reserved: move it here.
+  local back = {}
+  for i = 1, 6 do back[i] = -reservation[COUNTED + i] end
+  add_row(reservation, reservation[PROVIDER], back, 0, 0)
+end
+add_row(reservation, provider, amounts, cached, image)
+if now >= due then
+  -- include: sweeping
+  sweep(SWEEP_AT_ONCE)
+  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+end
+return {late and 'late' or 'settled', writings}

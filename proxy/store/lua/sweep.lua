@@ -4,7 +4,10 @@
 -- ARGV   1 now ('': the server's time), 2 how many at the most
 -- Returns how many it freed.
 
-local now = clock(ARGV[1])
-local freed = sweep(now, tonumber(ARGV[2]))
-save(now)
+-- include: layout
+local counters = redis.call('HMGET', COUNTERS, 'clock')
+-- include: clock
+-- include: sweeping
+local freed = sweep(tonumber(ARGV[2]))
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
 return freed
