@@ -37,7 +37,7 @@ BUGS = {
         "if not reservation",
     ),
     "does not extend a lease": (
-        "redis.call('ZADD', LEASES, string.format('%d', lease_end), id)",
+        "redis.call('ZADD', LEASES, lease_end, id)",
         "",
     ),
     "does not note the count so far": (
@@ -84,12 +84,12 @@ BUGS = {
         "{0, 0, 0, 0, 0, 0}",
     ),
     "sweeps what is alive": (
-        "LEASES, '-inf', string.format('%d', now),",
-        "LEASES, '-inf', string.format('%d', now + 20001),",
+        "LEASES, '-inf', now,",
+        "LEASES, '-inf', now + 20001,",
     ),
     "sweeps more than it may": (
-        "string.format('%d', now), 'LIMIT', 0, most)",
-        "string.format('%d', now))",
+        "now, 'LIMIT', 0, most)",
+        "now)",
     ),
     "forgets the expired at once": (
         "local KEEP_EXPIRED = 7 * DAY",

@@ -12,7 +12,7 @@ local silence = tonumber(ARGV[2])
 if silence == 0 then
   redis.call('ZREM', KEYS[1], ARGV[1])
 else
-  redis.call('ZADD', KEYS[1], string.format('%d', now), ARGV[1])
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now - silence))
+  redis.call('ZADD', KEYS[1], now, ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - silence)
 end
 return redis.call('ZCARD', KEYS[1])

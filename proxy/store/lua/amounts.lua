@@ -1,7 +1,6 @@
 -- Amounts from five arguments.
-local function amounts_at(first)
-  local amounts = {}
-  for i = 1, 5 do amounts[i] = tonumber(ARGV[first + i - 1]) end
-  amounts[6] = amounts[2] + amounts[3]
-  return amounts
+local function amounts_at(i)
+  local input, output = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  return {tonumber(ARGV[i]), input, output, tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]),
+    input + output}
 end

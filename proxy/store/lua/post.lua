@@ -34,7 +34,7 @@ redis.call('HSET', COUNTERS, unpack(words))
 local request = {[ADMITTED] = admitted, [KEY] = ARGV[3], [MODEL] = model}
 add_row(request, ARGV[5], amounts, tonumber(ARGV[12]), tonumber(ARGV[13]))
 redis.call('HSET', RESERVATIONS, id, '')
-redis.call('ZADD', EXPIRED, string.format('%d', now), id)
+redis.call('ZADD', EXPIRED, now, id)
 due = math.min(due, now + KEEP_EXPIRED)
 if now >= due then
   -- include: sweeping

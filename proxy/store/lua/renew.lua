@@ -28,7 +28,7 @@ for i = 3, #ARGV, 9 do
     -- Eight numbers are before it, and six are in it.
     packed = string.sub(packed, 1, 64) .. counted .. string.sub(packed, 113)
     redis.call('HSET', RESERVATIONS, id, packed)
-    redis.call('ZADD', LEASES, string.format('%d', lease_end), id)
+    redis.call('ZADD', LEASES, lease_end, id)
     local records = redis.call('HMGET', RECORDS, 'team', 'key:' .. reservation[KEY])
     local same = records[1] == ARGV[i + 1] and records[2] == ARGV[i + 2]
     local ended = ARGV[i + 3] ~= '' and now >= tonumber(ARGV[i + 3])

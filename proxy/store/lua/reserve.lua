@@ -71,5 +71,5 @@ redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, 
   ARGV[13], add(ARGV[13], counters[4], hour, 1, nothing, asked),
   ARGV[14], add(ARGV[14], counters[5], hour, 1, nothing, asked),
   unpack(words))
-redis.call('ZADD', LEASES, string.format('%d', now + lease), id)
+redis.call('ZADD', LEASES, now + lease, id)
 return reply

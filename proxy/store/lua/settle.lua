@@ -21,7 +21,7 @@ local late = reservation and reservation[STATE] == 2
 redis.call('ZREM', late and EXPIRED or LEASES, id)
 if void then
   redis.call('HSET', RESERVATIONS, id, '')
-  redis.call('ZADD', EXPIRED, string.format('%d', now + KEEP_VOID - KEEP_EXPIRED), id)
+  redis.call('ZADD', EXPIRED, now + KEEP_VOID - KEEP_EXPIRED, id)
   due = math.min(due, now + KEEP_VOID)
 else
   redis.call('HDEL', RESERVATIONS, id)

@@ -7,7 +7,7 @@
 local function sweep(most)
   local ids = {}
   if spared <= now or spared - now > SPARE then
-    ids = redis.call('ZRANGEBYSCORE', LEASES, '-inf', string.format('%d', now), 'LIMIT', 0, most)
+    ids = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, most)
   end
   for _, id in ipairs(ids) do
     local reservation, packed = get(id)
@@ -19,10 +19,9 @@ local function sweep(most)
     local expired = string.sub(packed, 1, 8) .. struct.pack('<d', 2) .. string.sub(packed, 17)
     redis.call('HSET', RESERVATIONS, id, expired)
     redis.call('ZREM', LEASES, id)
-    redis.call('ZADD', EXPIRED, string.format('%d', now), id)
+    redis.call('ZADD', EXPIRED, now, id)
   end
-  local kept = string.format('%d', now - KEEP_EXPIRED)
-  local old = redis.call('ZRANGEBYSCORE', EXPIRED, '-inf', kept, 'LIMIT', 0, most)
+  local old = redis.call('ZRANGEBYSCORE', EXPIRED, '-inf', now - KEEP_EXPIRED, 'LIMIT', 0, most)
   for _, id in ipairs(old) do
     redis.call('HDEL', RESERVATIONS, id)
     redis.call('ZREM', EXPIRED, id)
