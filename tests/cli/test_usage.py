@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 from datetime import UTC, datetime
@@ -10,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from proxy.store.client import Store
 from proxy.store.layout import rows_key, team_keys
 from tests.cli.commands import Visiongate
+from tests.store.scripts import Scripts, at, connect
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -231,22 +230,14 @@ def test_refusals(used: Visiongate, words: tuple[str, ...], code: int, said: str
 def test_from_the_ledger(used: Visiongate) -> None:
     """What the ledger's own scripts settle is what is reported."""
     key_id = used.json("key", "show", "ci")["id"]
-    with used.client() as client:
-        records = client.hmget(team_keys("vision")[0], ["team", f"key:{key_id}"])
-    now = int(datetime(2026, 12, 5, tzinfo=UTC).timestamp() * 1000)
-
-    async def settle() -> None:
-        store = Store.open(used.url)
-        keys = team_keys("vision")
-        reply = await store.run(
-            *("reserve", keys, now, "one", 1, 500, 100, 1, 2_250_000, 0),
-            *(30_000, key_id, "gpt-4o", "openai", *records, "", "0"),
-        )
-        assert reply[0] == b"ok"
-        await store.run("settle", keys, now, "one", "openai", 1, 400, 50, 1, 1_500_000, 7, 300)
-        await store.close()
-
-    asyncio.run(settle())
+    now = at("2026-12-05T00:00:00")
+    with connect(used.url) as client:
+        team, key = client.hmget(team_keys("vision")[0], ["team", f"key:{key_id}"])
+        ledger = Scripts(client, keys=())
+        asked, charged = (1, 500, 100, 1, 2_250_000), (1, 400, 50, 1, 1_500_000)
+        whose = {"key": key_id, "model": "gpt-4o", "provider": "openai"}
+        assert ledger.reserve("one", asked, now=now, records=(team, key), **whose)[0] == "ok"
+        ledger.settle("one", charged, now=now, provider="openai", cached=7, image=300)
     (row,) = used.json("usage", "--month", "2026-12", "--by", "day,team,key,model,provider")
     assert row == {
         "day": "2026-12-05",
