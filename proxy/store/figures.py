@@ -52,7 +52,7 @@ def _pack_limit(bound: Bound, counters: list[str]) -> bytes:
     else:
         tally = f"{bound.scope}|{limit.model}"
         place = _place(tally, counters)
-        past = _place(f"{tally}|past", counters) if kind in _WITH_PAST else 0
+        past = _place(f"past|{tally}", counters) if kind in _WITH_PAST else 0
     part = _PARTS[limit.unit]
     window = window_of(limit.window, bound.stamp) if bound.grant else (0, 0)
     return _LIMIT.pack(kind, place, past, part, limit.amount, bound.grant, *window)

@@ -153,7 +153,7 @@ def watched(books: Books, team: str) -> Iterator[Peak]:
     peak = Peak()
 
     def look() -> None:
-        now, past = client.hmget(team_keys(team)[1], "team|*", "team|*|past")
+        now, past = client.hmget(team_keys(team)[1], "team|*", "past|team|*")
         if now is None:
             return
         tally = Tally.read(now, past)

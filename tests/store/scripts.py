@@ -119,7 +119,7 @@ class Contents:
     def tallies(self) -> dict[str, Tally]:
         """Tallies by scope and model; the buckets have more parts to their names."""
         found = {n: v for n, v in self.counters.items() if n.count("|") == 1}
-        return {n: Tally.read(v, self.counters[f"{n}|past"]) for n, v in found.items()}
+        return {n: Tally.read(v, self.counters[f"past|{n}"]) for n, v in found.items()}
 
     @property
     def clock(self) -> Clock:

@@ -50,7 +50,7 @@ def test_counters_are_read_once() -> None:
     bounds.append(Bound(Limit(9, "tokens", "minute"), "team", ""))
     counters = tallies("k1", "m1")
     pack_limits(bounds, counters)
-    assert counters == [*KEYS, "team|*|past", "team|tokens|minute|*"]
+    assert counters == [*KEYS, "past|team|*", "team|tokens|minute|*"]
 
 
 def test_what_a_limit_allows() -> None:

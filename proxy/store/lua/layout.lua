@@ -3,7 +3,7 @@
 --
 -- KEYS, the same six for every script, all of one team and so of one slot:
 --   1 records       hash  'team' -> record, 'key:<id>' -> record (JSON, never read here)
---   2 counters      hash  'clock', '<scope>|<model>' -> tally, '<scope>|<model>|past' -> past,
+--   2 counters      hash  'clock', '<scope>|<model>' -> tally, 'past|<scope>|<model>' -> past,
 --                         '<scope>|<unit>|minute|<model>' -> bucket
 --   3 reservations  hash  id -> reservation, live and expired
 --   4 leases        zset  id of a live reservation -> end of its lease

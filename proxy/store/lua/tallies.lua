@@ -3,7 +3,7 @@
 local function into_past(field, at, sums, turned)
   -- include: calendar
   local doubles = '<' .. string.rep('d', 36)
-  local packed = redis.call('HGET', COUNTERS, field .. '|past') or string.rep('\0', 288)
+  local packed = redis.call('HGET', COUNTERS, 'past|' .. field) or string.rep('\0', 288)
   local past = {struct.unpack(doubles, packed)}
   for i = 1, 36 do
     if together(2 + math.floor((i - 1) / 12), at, hour) then
@@ -12,7 +12,7 @@ local function into_past(field, at, sums, turned)
       past[i] = 0
     end
   end
-  redis.call('HSET', COUNTERS, field .. '|past', struct.pack(doubles, unpack(past)))
+  redis.call('HSET', COUNTERS, 'past|' .. field, struct.pack(doubles, unpack(past)))
 end
 
 -- A tally, packed, with more live, and more posted and reserved of what was admitted in hour `at`.
