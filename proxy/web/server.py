@@ -100,8 +100,13 @@ class _Connection(web.RequestHandler):
         """
         try:
             while not self._force_close:
-                message, payload = await self._next()
-                if not await self._served(message, payload):
+                if not self._messages:
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                if not await self._served(*self._messages.popleft()):
                     break
         except ConnectionError:
             pass  # the client has left
@@ -114,15 +119,6 @@ class _Connection(web.RequestHandler):
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
-
-    async def _next(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
-        if not self._messages:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._messages.popleft()
 
     async def _served(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
         """Answer a request; whether another may follow on this connection."""
@@ -138,8 +134,8 @@ class _Connection(web.RequestHandler):
             handler, message = self._make_error_handler(message), ERROR
         writer = StreamWriter(self, self._loop)
         request = make(message, payload, self, writer, task)
-        answer, gone = await self._handle_request(request, None, handler)
-        if gone:
+        answer = await self._answered(request, handler)
+        if answer is None:
             return False
         self._keepalive = bool(answer.keep_alive)
         if not payload.is_eof() and not self._force_close:
@@ -152,6 +148,31 @@ class _Connection(web.RequestHandler):
                 self._next_keepalive_close_time, self._process_keepalive
             )
         return True
+
+    async def _answered(
+        self, request: web.BaseRequest, handler: Callable[[Any], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse | None:
+        """The answer, once it is written; None where the client has left meanwhile."""
+        self._request_in_progress = True
+        self._current_request = request
+        try:
+            try:
+                answer = await handler(request)
+            except web.HTTPException as refused:  # by aiohttp itself
+                answer = refused
+            except Exception as error:
+                answer = self.handle_error(request, 500, error)
+            finally:
+                self._current_request = None
+            if answer._eof_sent and not self._upgraded:
+                request._finish()  # and nothing is left to be written
+                return answer
+            answer, gone = await self.finish_response(request, answer, None)
+            return None if gone else answer
+        finally:
+            self._request_in_progress = False
+            if self._handler_waiter is not None:  # of a shutdown
+                self._handler_waiter.set_result(None)
 
     async def _pass_over(self, payload: StreamReader) -> None:
         """Read what a handler has left of a body; if that takes long, close the connection."""
