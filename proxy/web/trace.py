@@ -18,22 +18,38 @@ class Trace:
     when it began, and when each of metrics.STAGES was over (`time.perf_counter`).
     """
 
-    access: Access | None = None
-    model: str = ""
-    provider: str = ""
-    lease: Lease | None = None
-    first_byte: float | None = None
-    ended: str = ""
-    reason: str = ""
-    cause: str = ""  # what went wrong upstream: a status, or the kind of fault
-    shrunk_to: int = 0  # the output cap, where the budget lowered it
-    observed: str = ""  # why it would have been refused, had the plan been enforced
+    __slots__ = (
+        "access",
+        "cause",
+        "client",
+        "ended",
+        "first_byte",
+        "id",
+        "lease",
+        "model",
+        "observed",
+        "provider",
+        "reason",
+        "route",
+        "shrunk_to",
+        "times",
+    )
 
     def __init__(self, id: str, client: str, route: str = "") -> None:
         self.id = id
         self.client = client
         self.route = route
         self.times = [perf_counter()]
+        self.access: Access | None = None
+        self.model = ""
+        self.provider = ""
+        self.lease: Lease | None = None
+        self.first_byte: float | None = None
+        self.ended = ""
+        self.reason = ""
+        self.cause = ""  # what went wrong upstream: a status, or the kind of fault
+        self.shrunk_to = 0  # the output cap, where the budget lowered it
+        self.observed = ""  # why it would have been refused, had the plan been enforced
 
     def stage(self) -> None:
         """The next stage is over."""
