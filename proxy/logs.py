@@ -26,22 +26,31 @@ class Log:
         self.out = out
 
     def info(self, event: str, **fields: object) -> None:
-        self.write("info", event, fields)
+        self._tell("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        self.write("warning", event, fields)
+        self._tell("warning", event, fields)
 
     def error(self, event: str, **fields: object) -> None:
-        self.write("error", event, fields)
+        self._tell("error", event, fields)
 
-    def write(self, level: str, event: str, fields: dict[str, object]) -> None:
-        """The same for fields that are there already; they are added to."""
-        out = self.out or sys.stdout
+    def _tell(self, level: str, event: str, fields: dict[str, object]) -> None:
         fields["event"] = event
         fields["level"] = level
         fields["timestamp"] = datetime.now(UTC)
-        out.write(_encode(fields).decode() + "\n")
-        out.flush()
+        self.write(fields)
+
+    def write(self, line: object) -> None:
+        """A line that has all its fields."""
+        out = self.out or sys.stdout
+        encoded = _encode(line) + b"\n"
+        binary = getattr(out, "buffer", None)
+        if binary is None:
+            out.write(encoded.decode())
+            out.flush()
+        else:  # without the text's way there
+            binary.write(encoded)
+            binary.flush()
 
 
 _LOG = Log()

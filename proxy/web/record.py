@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 from aiohttp import web
+from msgspec import UNSET, Struct, UnsetType
 
 from proxy.domain.limits import NANO
 from proxy.metrics import Metrics
@@ -12,11 +14,41 @@ from proxy.web.door import Door
 from proxy.web.trace import Trace
 
 
+class Line(Struct):
+    """A request's line in the log, in this order; what is not known is left out."""
+
+    id: str
+    client: str
+    method: str
+    path: str
+    status: int
+    team: str
+    key: str
+    model: str
+    provider: str
+    reason: str
+    observed: str
+    cause: str
+    ended: str
+    ms: float
+    first_byte_ms: float | UnsetType = UNSET
+    shrunk_to: int | UnsetType = UNSET
+    input_tokens: int | UnsetType = UNSET
+    output_tokens: int | UnsetType = UNSET
+    cached_tokens: int | UnsetType = UNSET
+    images: int | UnsetType = UNSET
+    usd: float | UnsetType = UNSET
+    source: str | UnsetType = UNSET
+    event: str = "request"
+    level: str = "info"
+    timestamp: datetime | UnsetType = UNSET
+
+
 def record(door: Door, http: web.BaseRequest, trace: Trace, status: int) -> None:
     """Log and count one request. `status` is what was answered."""
     seconds = time.perf_counter() - trace.times[0]
     _measure(door.metrics, trace, status, seconds)
-    door.log.write("info", "request", _line(http, trace, status, seconds))
+    door.log.write(_line(http, trace, status, seconds))
 
 
 def shown(text: str, length: int = 128) -> str:
@@ -41,36 +73,37 @@ def _measure(metrics: Metrics, trace: Trace, status: int, seconds: float) -> Non
         metrics.rejections[team, trace.reason] += 1
 
 
-def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> dict[str, object]:
+def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> Line:
     access, lease = trace.access, trace.lease
-    line: dict[str, object] = {
-        "id": trace.id,
-        "client": trace.client,
-        "method": shown(http.method, 16),
-        "path": trace.route,
-        "status": status,
-        "team": access.team.name if access else "",
-        "key": access.key.name if access else "",
-        "model": trace.model,
-        "provider": trace.provider,
-        "reason": trace.reason,
-        "observed": trace.observed,
-        "cause": trace.cause,
-        "ended": trace.ended,
-        "ms": _ms(seconds),
-    }
+    line = Line(
+        trace.id,
+        trace.client,
+        shown(http.method, 16),
+        trace.route,
+        status,
+        access.team.name if access else "",
+        access.key.name if access else "",
+        trace.model,
+        trace.provider,
+        trace.reason,
+        trace.observed,
+        trace.cause,
+        trace.ended,
+        _ms(seconds),
+    )
     if trace.first_byte is not None:
-        line["first_byte_ms"] = _ms(trace.first_byte)
+        line.first_byte_ms = _ms(trace.first_byte)
     if trace.shrunk_to:
-        line["shrunk_to"] = trace.shrunk_to
+        line.shrunk_to = trace.shrunk_to
     if lease is not None and lease.charge is not None:
         charge = lease.charge
-        line["input_tokens"] = charge.amounts.input
-        line["output_tokens"] = charge.amounts.output
-        line["cached_tokens"] = charge.cached
-        line["images"] = charge.amounts.images
-        line["usd"] = charge.amounts.usd / NANO
-        line["source"] = charge.source
+        line.input_tokens = charge.amounts.input
+        line.output_tokens = charge.amounts.output
+        line.cached_tokens = charge.cached
+        line.images = charge.amounts.images
+        line.usd = charge.amounts.usd / NANO
+        line.source = charge.source
+    line.timestamp = datetime.now(UTC)
     return line
 
 
