@@ -78,13 +78,8 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         messages = None if as_came(request) else await in_turns(sent_messages(request))
         outgoing = outgoing_call(http, door, request, messages, model, target)
         headers = answer_headers(asked, request, model, lease)
-        del (
-            body,
-            asked,
-            capped,
-            request,
-            messages,
-        )  # of many megabytes, and a stream may last for minutes
+        # They may be of many megabytes, and a stream may last for minutes.
+        del body, asked, capped, request, messages
         return await relay(http, outgoing, headers, lease, stream=streamed)
 
 

@@ -74,7 +74,8 @@ def _check_body(http: web.Request, limit: int, media: tuple[str, ...]) -> None:
         raise UnsupportedMedia(
             f"Send the body as JSON, with 'Content-Type: application/json'{others}."
         )
-    if http.content_length is not None and http.content_length > limit:
+    length = http.content_length
+    if length is not None and length > limit:
         raise _too_large(limit)
 
 
