@@ -33,16 +33,20 @@ class Connection(asyncio.Protocol):
         "_open",
         "_rings",
         "_timer",
+        "closing",
         "congested",
         "exchange",
         "expires",
+        "loop",
         "served",
         "transport",
     )
 
-    def __init__(self, open: set[Connection]) -> None:
+    def __init__(self, open: set[Connection], loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self._open = open
         self._closed = False
+        self.closing = False  # or closed, by either side
         self.exchange: Exchange | None = None
         self.served = 0  # requests
         self.expires = 0.0  # when to close it, while nobody uses it
@@ -54,10 +58,6 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self._open.add(self)
 
-    @property
-    def closing(self) -> bool:
-        return self._closed or self.transport.is_closing()
-
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
@@ -66,11 +66,12 @@ class Connection(asyncio.Protocol):
             exchange.received(data)
 
     def eof_received(self) -> None:
+        self.closing = True  # as the transport does when this returns
         if self.exchange is not None:
             self.exchange.lost(ended=self._ended_well())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed = True
+        self._closed = self.closing = True
         self._open.discard(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
                 return
             self._timer.cancel()
         self._rings = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._ring)
+        self._timer = self.loop.call_at(due, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
@@ -106,8 +107,8 @@ class Connection(asyncio.Protocol):
         prepared for it.
         """
         if not self._closed:
-            self._closed = True
-            asyncio.get_running_loop().call_soon(self.transport.abort)
+            self._closed = self.closing = True
+            self.loop.call_soon(self.transport.abort)
 
     def _ended_well(self) -> bool:
         """Over TLS, an end without an alert may be a cut by anybody (RFC 9112, 9.8)."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from proxy.upstream.answer import BROKEN, Dropped
 from proxy.upstream.call import OWN_HEADERS, Outgoing
 from proxy.upstream.connection import Connection
-from proxy.upstream.exchange import BROKEN, LATE, Dropped, Exchange
+from proxy.upstream.exchange import LATE, Exchange
 from proxy.upstream.http1 import header_lines
 from proxy.upstream.pool import Origin, Pool, located
 
@@ -34,9 +35,10 @@ class DirectTransport:
 
 @lru_cache(512)
 def beginning(url: str) -> tuple[Origin, str]:
-    """The server that a URL leads to, and what every request for it begins with."""
+    """The server that a URL leads to, and what every request for it begins with, up to its size."""
     origin, host, target = located(url)
-    return origin, f"POST {target} HTTP/1.1\r\n" + header_lines({"host": host, **OWN_HEADERS})
+    lines = header_lines({"host": host, **OWN_HEADERS})
+    return origin, f"POST {target} HTTP/1.1\r\n{lines}content-length: "
 
 
 class DirectCall(Exchange):
@@ -45,7 +47,7 @@ class DirectCall(Exchange):
     __slots__ = ("_called", "_connecting", "_origin", "_outgoing", "_pool", "_reason")
 
     def __init__(self, pool: Pool, outgoing: Outgoing, sent: Callable[[], None]) -> None:
-        super().__init__(outgoing.timeouts)
+        Exchange.__init__(self, outgoing.timeouts)  # `super()` takes its time
         self._connecting: asyncio.Timeout | None = None
         self._reason: GatewayError | None = None  # why it was aborted before it had a connection
         self._pool = pool
@@ -55,22 +57,22 @@ class DirectCall(Exchange):
     async def head(self) -> None:
         outgoing = self._outgoing
         self._origin, begins = beginning(outgoing.url)
-        lines = header_lines(outgoing.headers)
-        head = f"{begins}content-length: {outgoing.size}\r\n{lines}\r\n".encode()
-        kept = self._pool.take(self._origin)
+        size, lines = outgoing.size, header_lines(outgoing.headers)
+        head = f"{begins}{size}\r\n{lines}\r\n".encode()
+        kept = self._pool.take(self._origin, self.begun)
         self.attach(kept or await self._connect())
         self._called()
         try:
-            await self.ask(head, outgoing)
+            await self.ask(head, size, outgoing)
         except Dropped:
             if kept is None:
                 raise
             # The server closed it while nobody used it. One that had seen the request would have
             # said something, or taken longer: beyond the deadline for connecting there is no
             # second try.
-            self.finish()
+            self.finish(kept)
             self.attach(await self._connect())
-            await self.ask(head, outgoing)
+            await self.ask(head, size, outgoing)
 
     def abort(self, reason: GatewayError) -> None:
         if self._connecting is None:
@@ -82,9 +84,9 @@ class DirectCall(Exchange):
     def leave(self) -> None:
         connection = self.connection
         if connection is not None:
-            if self.status:
+            if connection.served == 1 and self.status:
                 self._pool.remember(self._origin, connection)
-            if self.finish():
+            if self.finish(connection):
                 self._pool.give(self._origin, connection, self.keep)
 
     async def _connect(self) -> Connection:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Protocol
+from functools import lru_cache
+from typing import Final, Protocol
+
+import msgspec
 
 LARGEST_HEAD: Final = 64 * 1024
 _LARGEST_LINE: Final = 4096  # of a chunk's size and its extensions
 _LARGEST_TRAILER: Final = 16 * 1024
 
-_STATUS = r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?"  # 4
-# 5; a line that begins with a space (5.2) does not match
-_FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*"
-_HEAD = re.compile(rf"{_STATUS}((?:\r\n{_FIELD})*)")
-_TRAILER = re.compile(_FIELD)
+_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))  # of a head, in its lines
+_STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: .*)?")  # 4
+_NAME = re.compile(
+    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+)  # 5; a line that begins with a space (5.2) has none
+_TRAILER = re.compile(rf"{_NAME.pattern}:[\t\x20-\x7e\x80-\xff]*")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")  # 7.1
 _PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
 #: How a chunk begins as most servers write it, by the length of all of it.
@@ -50,7 +54,7 @@ class Framing(Protocol):
         """Whether the connection's end is a good end here."""
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct):
     """An answer's head; the names of headers are in lower case, those that repeat are joined.
 
     `reusable`: the server keeps the connection. `keep`: for how many seconds, where it says so.
@@ -59,7 +63,7 @@ class Head(NamedTuple):
     status: int
     headers: Mapping[str, str]
     reusable: bool
-    keep: float | None = None
+    keep: float | None
 
 
 def header_lines(headers: Mapping[str, str]) -> str:
@@ -69,24 +73,49 @@ def header_lines(headers: Mapping[str, str]) -> str:
     # The first two hold for nearly all, and cost a tenth; a tab is not "printable".
     if not (text.isascii() and text.isprintable()) and _UNSENDABLE.search(text):
         raise ValueError("a header with a character that HTTP does not carry")
-    return "\r\n".join((*lines, ""))
+    lines.append("")
+    return "\r\n".join(lines)
 
 
-def parse_head(data: bytes) -> tuple[Head, Framing]:
+def parse_head(data: bytes | bytearray) -> tuple[Head, Framing]:
     """A head, without the empty line that ends it. Raises BadAnswer."""
-    read = _HEAD.fullmatch(data.decode("latin-1"))
+    first, *lines = data.decode("latin-1").split("\r\n")
+    if data.translate(None, _TEXT) != b"\r\n" * len(lines):
+        raise BadAnswer("a malformed head")
+    status, modern = _status(first)
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise BadAnswer("a malformed head")
+        name, value = _name(name), value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    framing = _framing(status, headers, modern)
+    reusable = modern and type(framing) is not UntilClose
+    if "connection" in headers and "close" in headers["connection"].lower():
+        reusable = False
+    keep = _keep(headers["keep-alive"]) if "keep-alive" in headers else None
+    return Head(status, headers, reusable, keep), framing
+
+
+# Servers say the same again and again: how an answer begins, and the names of its headers.
+
+
+@lru_cache(64)
+def _status(line: str) -> tuple[int, bool]:
+    """The status, and whether the server speaks HTTP/1.1. Raises BadAnswer."""
+    read = _STATUS.fullmatch(line)
     if read is None:
         raise BadAnswer("a malformed head")
-    minor, status, lines = read.groups()
-    headers: dict[str, str] = {}
-    for line in lines.split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    framing = _framing(int(status), headers, minor == "1")
-    closes = "close" in headers.get("connection", "").lower()
-    reusable = minor == "1" and not closes and not isinstance(framing, UntilClose)
-    return Head(int(status), headers, reusable, _keep(headers)), framing
+    return int(read[2]), read[1] == "1"
+
+
+@lru_cache(256)
+def _name(name: str) -> str:
+    """A header's name in lower case. Raises BadAnswer for what is none."""
+    if not _NAME.fullmatch(name):
+        raise BadAnswer("a malformed head")
+    return name.lower()
 
 
 def can_begin(data: bytes | bytearray, seen: int) -> bool:
@@ -112,9 +141,8 @@ def _framing(status: int, headers: Mapping[str, str], modern: bool) -> Framing:
     return Sized(int(values.pop()))
 
 
-def _keep(headers: Mapping[str, str]) -> float | None:
-    hint = headers.get("keep-alive")
-    found = None if hint is None else re.search(r"\btimeout=([0-9]{1,6})\b", hint)
+def _keep(hint: str) -> float | None:
+    found = re.search(r"\btimeout=([0-9]{1,6})\b", hint)
     return None if found is None else float(found[1])
 
 
@@ -154,6 +182,13 @@ class UntilClose:
         return True
 
 
+@lru_cache(4096)
+def _plain_size(line: bytes) -> int:
+    """The size of a chunk that begins with this line; 0 where that takes a closer look."""
+    plain = _PLAIN_SIZE.fullmatch(line)
+    return 0 if plain is None else int(plain[1], 16)
+
+
 class Chunked:
     """A chunked body (7.1). Extensions and trailers are bounded, and not passed on."""
 
@@ -183,23 +218,25 @@ class Chunked:
         parts: list[bytes] = []
         at = 0
         # Whole chunks, one to a read or some: what servers of streams send.
-        while plain := _PLAIN_SIZE.match(data, at):
-            start = plain.end()
-            end = start + int(plain[1], 16)
-            if end == start or data[end : end + 2] != b"\r\n":
+        while True:
+            start = data.find(b"\n", at, at + 9) + 1
+            size = _plain_size(data[at:start])
+            end = start + size
+            if not size or data[end : end + 2] != b"\r\n":
                 break
             parts.append(data[start:end])
             at = end + 2
-            if at == len(data):
-                self.whole = True
-                return b"".join(parts)
-        return self._read(data, at, parts)
+        rest = len(data) - at
+        if not rest:
+            self.whole = True
+        elif rest == 5 and data.endswith(b"0\r\n\r\n"):
+            self._between, self.done = False, True
+        else:
+            return self._read(data, at, parts)
+        return b"".join(parts)
 
     def _read(self, data: bytes, at: int, parts: list[bytes]) -> bytes:
         """What comes from `at` on, after `parts`."""
-        if self._between and data[at:] == b"0\r\n\r\n":
-            self._between, self.done = False, True
-            return b"".join(parts)
         if self._held:
             data, self._held = self._held + data, b""
         try:

@@ -57,9 +57,9 @@ class Pool:
         """Connections that are open, and not waiting for a request."""
         return len(self._open) - sum(not c.closing for idle in self._idle.values() for c in idle)
 
-    def take(self, origin: Origin) -> Connection | None:
+    def take(self, origin: Origin, now: float) -> Connection | None:
         """A connection that is there and was not closed, as far as is known."""
-        idle, now = self._idle.get(origin), asyncio.get_running_loop().time()
+        idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
             if connection.expires <= now:
@@ -70,17 +70,18 @@ class Pool:
 
     def give(self, origin: Origin, connection: Connection, keep: float | None) -> None:
         """Keep a connection for the next request; `keep` is the server's own bound in seconds."""
-        loop = asyncio.get_running_loop()
-        idle = self._idle.setdefault(origin, deque())
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = deque()
         # The server's clock began before ours: a second is left for that.
         seconds = _KEPT_FOR if keep is None else min(keep - 1, _KEPT_FOR)
         if seconds <= 0 or len(idle) >= _KEPT_MOST:
             connection.close()
             return
-        connection.expires = loop.time() + seconds
+        connection.expires = connection.loop.time() + seconds
         idle.append(connection)
         if self._expiring is None:
-            self._expiring = loop.call_later(_KEPT_FOR / 4, self._expire)
+            self._expiring = connection.loop.call_later(_KEPT_FOR / 4, self._expire)
 
     async def connect(self, origin: Origin) -> Connection:
         """A new connection. Raises OSError, ssl.SSLError among them."""
@@ -97,7 +98,7 @@ class Pool:
         if origin.secure:
             context = self._contexts.setdefault(origin, Resuming())
         name = origin.host.rstrip(".") if origin.secure else None
-        connection = Connection(self._open)
+        connection = Connection(self._open, loop)
         try:
             await loop.create_connection(
                 lambda: connection, sock=sock, ssl=context, server_hostname=name
@@ -114,7 +115,7 @@ class Pool:
 
     def remember(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection's TLS session for the next one; it came with the first answer."""
-        context = self._contexts.get(origin) if connection.served == 1 else None
+        context = self._contexts.get(origin)
         if context is not None:
             made: ssl.SSLObject | None = connection.transport.get_extra_info("ssl_object")
             context.session = made.session if made is not None else None
