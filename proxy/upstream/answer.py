@@ -1,74 +1,69 @@
-"""An answer, as it comes on a connection: it goes to whoever takes it in the reader's own turn, or
-is held until somebody does.
+"""An answer, as it comes on a connection.
+
+Bytes go from the socket to the sink in the reader's turn: no task, no queue. What nobody takes is
+held. What waits is one future, and one timer watches whichever deadline is next.
 """
 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future, Transport
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from time import monotonic  # the loops' own clock
-from types import MappingProxyType
 from typing import Final
 
-from proxy.domain.errors import UpstreamFailed
-from proxy.upstream.call import Sink
-from proxy.upstream.connection import Connection
-from proxy.upstream.http1 import LARGEST_HEAD, BadAnswer, Framing, can_begin, parse_head
+from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from proxy.upstream.call import BROKEN, LATE, Sink, Timeouts, gathered
+from proxy.upstream.connection import Connection, Dropped
+from proxy.upstream.framing import BadAnswer, Framing
+from proxy.upstream.http1 import Head, read_head
 
 #: Bytes that are held for who does not take them yet; the socket is not read beyond.
 _HELD: Final = 64 * 1024
-
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
-
-BROKEN: Final = "The upstream could not be reached, or broke off its answer. Try again."
-
-
-class Dropped(UpstreamFailed):
-    """The connection was closed before anything came back."""
 
 
 class Answer:
     """What comes on a connection that it is attached to."""
 
     __slots__ = (
+        "_all_by",
         "_error",
+        "_first_by",
         "_flow",
         "_flushing",
         "_framing",
+        "_head",
         "_heard",
         "_held",
         "_held_size",
+        "_idle",
         "_last",
         "_loop",
         "_paused",
         "_raw",
-        "_reusable",
         "_sink",
         "_stopped",
         "_transport",
         "_waiter",
+        "begun",
         "chunks",
         "connection",
         "headers",
-        "keep",
         "status",
     )
 
     _loop: AbstractEventLoop
     _transport: Transport
 
-    def __init__(self) -> None:
+    def __init__(self, timeouts: Timeouts) -> None:
         self.connection: Connection | None = None
         self.chunks = b""
         self.status = 0  # until the head has come
-        self.headers = _NONE
-        self.keep: float | None = None  # seconds for which the server keeps it, if it says so
-        self._reusable = False
+        self.headers: Mapping[str, str] = {}
         self._raw: bytes | bytearray = b""  # of a head that has begun
+        self._head: Head | None = None
         self._framing: Framing | None = None
-        # The body's, until somebody asks; None where there is nothing.
-        self._held: deque[bytes] | None = None
+        self._held: deque[bytes] | None = None  # of the body; empty ones are large
         self._held_size = 0
         self._sink: Sink | None = None
         self._flow: Sink | None = None  # the sink, while it takes what comes
@@ -78,11 +73,18 @@ class Answer:
         self._error: BaseException | None = None
         self._waiter: Future[None] | None = None
         self._heard = False
+        self.begun = self._last = begun = monotonic()  # the last: when something came
+        self._idle = timeouts.idle
+        self._all_by = begun + timeouts.total
+        self._first_by = min(begun + timeouts.first_byte, self._all_by)
 
     def attach(self, connection: Connection) -> None:
         self.connection = connection
         self._transport = connection.transport
         self._loop = connection.loop
+        connection.exchange = self
+        connection.served += 1
+        connection.watch(self._first_by)
 
     @property
     def _done(self) -> bool:
@@ -92,6 +94,50 @@ class Answer:
     def over(self) -> bool:
         framing = self._framing
         return framing is not None and framing.done and self._held is None
+
+    async def first(self) -> bytes:
+        while not (self._held or self._done):
+            await self._more()
+        if not self._held:
+            return b""
+        self._first_by = self._all_by
+        return self._take(self._held)
+
+    async def deliver(self, sink: Sink) -> None:
+        self._sink = sink
+        self._flow = None if self._paused else sink
+        self._last = monotonic()
+        self._flush()
+        self._watch()
+        while self._held or not (self._done or self._error):
+            await self._change()
+        if self._error is not None:
+            raise self._error
+
+    async def read(self, limit: int) -> bytes:
+        return await gathered(self.deliver, limit)
+
+    def pause(self) -> None:
+        self._paused = True
+        self._flow = None
+
+    def resume(self) -> None:
+        self._paused = False
+        if not self._left:
+            self._flow = self._sink if self._error is None else None
+            self._last = monotonic()  # the client's pace was the client's deadline
+            self._flush()
+            self._watch()
+
+    def abort(self, reason: GatewayError) -> None:
+        if not self._left:
+            self._held = None
+            self._fail(self._error or reason)
+
+    @property
+    def _left(self) -> bool:
+        """Whether the connection may be another's by now."""
+        return self.connection is None or self.connection.exchange is not self
 
     @property
     def _connected(self) -> Connection:
@@ -131,19 +177,25 @@ class Answer:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def late(self) -> None:
+        if self._error is not None or self._done:
+            return
+        if monotonic() < self._due():
+            self._watch()
+        else:
+            self.abort(UpstreamTimeout(LATE))
+
     # What nobody takes yet.
 
     def _collect(self, data: bytes) -> None:
         if self._error is not None:
             return
         try:
-            framing = self._framing
-            if framing is None:
+            if self._framing is None:
                 data = self._begin(data)
-                framing = self._framing
-                if framing is None:
-                    return
-            body = framing.feed(data)
+            if self._framing is None:
+                return
+            body = self._framing.feed(data)
         except BadAnswer as error:
             self._broken(error)
             return
@@ -154,28 +206,18 @@ class Answer:
     def _begin(self, data: bytes) -> bytes:
         """Read on in the head; what of the body has come with it."""
         self._heard = True
-        raw: bytes | bytearray = data
         seen = 0
         if self._raw:
             seen = max(len(self._raw) - 3, 0)
             self._raw += data
-            raw = self._raw
-        while 0 <= (end := raw.find(b"\r\n\r\n", seen)) <= LARGEST_HEAD:
-            head, framing = parse_head(raw[:end])
-            raw = raw[end + 4 :]
-            seen = 0
-            if head.status >= 200:  # others come before it; 101 was not asked for
-                self.status, self.headers = head.status, head.headers
-                self._reusable, self.keep = head.reusable, head.keep
-                self._framing = framing
-                self._raw = b""
-                return bytes(raw)
-            if head.status == 101:
-                raise BadAnswer("another protocol")
-        if len(raw) > LARGEST_HEAD or not can_begin(raw, seen):
-            raise BadAnswer("no head, or one that is too large")
-        self._raw = bytearray(raw) if isinstance(raw, bytes) else raw
-        return b""
+        head, rest = read_head(self._raw or data, seen)
+        if head is None:
+            self._raw = bytearray(rest) if isinstance(rest, bytes) else rest
+            return b""
+        self._head = head
+        self.status, self.headers, self._framing = head.status, head.headers, head.framing
+        self._raw = b""
+        return bytes(rest)
 
     def _body(self, body: bytes) -> None:
         if self._sink is not None and not self._paused:
@@ -216,14 +258,32 @@ class Answer:
     def _read_on(self) -> None:
         """Read the socket, or leave what comes in it."""
         stop = self._held_size > _HELD
-        if stop is not self._stopped and not self._transport.is_closing():
+        closing = self._connected.closing or self._transport.is_closing()
+        if stop is not self._stopped and not closing:
             self._stopped = stop
             if stop:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
 
-    # What has gone wrong.
+    def _more(self) -> Awaitable[None]:
+        """When something has changed. Raises what has gone wrong."""
+        if self._error is not None:
+            raise self._error
+        return self._change()
+
+    def _change(self) -> Awaitable[None]:
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    def _due(self) -> float:
+        """The next deadline; a client that is slow has one of its own."""
+        if self._sink is None:
+            return self._first_by
+        return self._all_by if self._paused else min(self._last + self._idle, self._all_by)
+
+    def _watch(self) -> None:
+        self._connected.watch(self._due())
 
     def _broken(self, error: BadAnswer) -> None:
         """What came before the fault is delivered before the fault is told."""

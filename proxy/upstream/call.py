@@ -16,6 +16,9 @@ OWN_HEADERS: Final = {
     "user-agent": "visiongate",
 }
 
+BROKEN: Final = "The upstream could not be reached, or broke off its answer. Try again."
+LATE: Final = "The upstream did not answer in time. Try again."
+
 #: Bytes of a body that are written at a time, and then the loop is for others.
 PART: Final = 64 << 10
 

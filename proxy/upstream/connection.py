@@ -6,6 +6,12 @@ import asyncio
 import ssl
 from typing import Protocol, cast
 
+from proxy.domain.errors import UpstreamFailed
+
+
+class Dropped(UpstreamFailed):
+    """The connection was closed before anything came back."""
+
 
 class Exchange(Protocol):
     """Whoever the bytes are for."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.answer import BROKEN, Dropped
-from proxy.upstream.call import OWN_HEADERS, Outgoing
-from proxy.upstream.connection import Connection
-from proxy.upstream.exchange import LATE, Exchange
+from proxy.upstream.answer import Answer
+from proxy.upstream.call import BROKEN, LATE, OWN_HEADERS, PART, Outgoing
+from proxy.upstream.connection import Connection, Dropped
 from proxy.upstream.http1 import header_lines
 from proxy.upstream.pool import Origin, Pool, located
 
@@ -41,18 +40,19 @@ def beginning(url: str) -> tuple[Origin, str]:
     return origin, f"POST {target} HTTP/1.1\r\n{lines}content-length: "
 
 
-class DirectCall(Exchange):
+class DirectCall(Answer):
     """One request, from its connection to that connection's way back: a `Call`."""
 
-    __slots__ = ("_called", "_connecting", "_origin", "_outgoing", "_pool", "_reason")
+    __slots__ = ("_called", "_connecting", "_origin", "_outgoing", "_pool", "_reason", "_sent")
 
     def __init__(self, pool: Pool, outgoing: Outgoing, sent: Callable[[], None]) -> None:
-        Exchange.__init__(self, outgoing.timeouts)  # `super()` takes its time
+        Answer.__init__(self, outgoing.timeouts)  # `super()` takes its time
         self._connecting: asyncio.Timeout | None = None
         self._reason: GatewayError | None = None  # why it was aborted before it had a connection
         self._pool = pool
         self._outgoing = outgoing
         self._called = sent
+        self._sent = False  # all of the request
 
     async def head(self) -> None:
         outgoing = self._outgoing
@@ -62,17 +62,25 @@ class DirectCall(Exchange):
         kept = self._pool.take(self._origin, self.begun)
         self.attach(kept or await self._connect())
         self._called()
-        try:
-            await self.ask(head, size, outgoing)
-        except Dropped:
-            if kept is None:
-                raise
+        while True:
+            try:
+                if size <= PART:
+                    self._transport.write(b"".join((head, *outgoing.body)))
+                    self._sent = True
+                else:
+                    self._sent = await self._send(head, outgoing.parts())
+                while not self.status:
+                    await self._more()
+                return
+            except Dropped:
+                if kept is None:
+                    raise
             # The server closed it while nobody used it. One that had seen the request would have
             # said something, or taken longer: beyond the deadline for connecting there is no
             # second try.
-            self.finish(kept)
+            self._finish(kept)
+            kept = None
             self.attach(await self._connect())
-            await self.ask(head, size, outgoing)
 
     def abort(self, reason: GatewayError) -> None:
         if self._connecting is None:
@@ -86,8 +94,43 @@ class DirectCall(Exchange):
         if connection is not None:
             if connection.served == 1 and self.status:
                 self._pool.remember(self._origin, connection)
-            if self.finish(connection):
-                self._pool.give(self._origin, connection, self.keep)
+            if self._finish(connection) and self._head is not None:
+                self._pool.give(self._origin, connection, self._head.keep)
+
+    async def _send(self, head: bytes, parts: Iterator[bytes]) -> bool:
+        """A large request, as fast as the server reads it; one that answers before it has read all
+        is sent no more. Whether all was sent.
+        """
+        self._transport.write(head + next(parts))
+        for part in parts:
+            await asyncio.sleep(0)  # a socket that takes it all gives nobody else a turn
+            while not self.status and self._connected.congested:
+                await self._more()
+            if self.status or self._error is not None:
+                return False
+            self._transport.write(part)
+        return True
+
+    def _finish(self, connection: Connection) -> bool:
+        """End the exchange; whether its connection can carry another one."""
+        head = self._head
+        kept = (
+            head is not None
+            and head.reusable
+            and head.framing.done
+            and not head.framing.excess
+            and self._sent
+            and self._error is None
+            and not connection.closing
+            and not self._transport.get_write_buffer_size()
+        )
+        if self._stopped:
+            self._held_size = 0
+            self._read_on()
+        connection.exchange = self._held = self._sink = self._flow = self._error = None
+        if not kept:
+            connection.close()
+        return kept
 
     async def _connect(self) -> Connection:
         timeouts, late = self._outgoing.timeouts, UpstreamFailed(BROKEN)

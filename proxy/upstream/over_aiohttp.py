@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.call import OWN_HEADERS, Outgoing, Sink, gathered
+from proxy.upstream.call import BROKEN, LATE, OWN_HEADERS, Outgoing, Sink, gathered
 
 #: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
 #: what aiohttp's reader raises where the connection is closed and nobody told it why.
@@ -213,5 +213,5 @@ class AiohttpCall:
 def _translated(error: Exception) -> UpstreamFailed:
     """One of the client library's errors as ours, which tells no address."""
     if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-        return UpstreamTimeout("The upstream did not answer in time. Try again.")
-    return UpstreamFailed("The upstream could not be reached, or broke off its answer. Try again.")
+        return UpstreamTimeout(LATE)
+    return UpstreamFailed(BROKEN)
