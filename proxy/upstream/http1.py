@@ -39,12 +39,11 @@ class Head(msgspec.Struct):
 
 def header_lines(headers: Mapping[str, str]) -> str:
     """Headers, each with its line end. Raises ValueError for one that cannot be sent."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
+    lines = [*map(": ".join, headers.items()), ""]
     text = "".join(lines)
     # The first two hold for nearly all, and cost a tenth; a tab is not "printable".
     if not (text.isascii() and text.isprintable()) and _UNSENDABLE.search(text):
         raise ValueError("a header with a character that HTTP does not carry")
-    lines.append("")
     return "\r\n".join(lines)
 
 
@@ -79,9 +78,8 @@ def parse_head(data: bytes | bytearray) -> Head:
         name, value = _name(name), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     framing = _framing(status, headers, modern)
-    reusable = modern and type(framing) is not UntilClose
-    if "connection" in headers and "close" in headers["connection"].lower():
-        reusable = False
+    closes = "connection" in headers and "close" in headers["connection"].lower()
+    reusable = modern and not closes and type(framing) is not UntilClose
     keep = _keep(headers["keep-alive"]) if "keep-alive" in headers else None
     return Head(status, headers, framing, reusable, keep)
 
