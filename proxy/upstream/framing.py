@@ -1,4 +1,7 @@
-"""The bodies of HTTP/1.1 answers, told from what follows them. Sans I/O; RFC 9112 is cited."""
+"""How the bodies of HTTP/1.1 answers are told from what follows them, sans I/O.
+
+RFC 9112 is cited beside each rule.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import Final, Protocol
 
 _LARGEST_LINE: Final = 4096  # of a chunk's size and its extensions
 _LARGEST_TRAILER: Final = 16 * 1024
-
 
 #: A header's name (5).
 NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"

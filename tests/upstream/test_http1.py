@@ -111,6 +111,17 @@ def test_a_body_of_a_length(body: bytes, more: bytes, cuts: list[int]) -> None:
     assert (framing.done, framing.excess) == (True, bool(more))
 
 
+def test_data_that_looks_like_the_end() -> None:
+    """A last chunk within a chunk's data ends nothing, be that chunk whole or not."""
+    framing = Chunked()
+    assert framing.feed(b"5\r\nab0\r\n\r\n") == b"ab0\r\n"
+    assert (framing.whole, framing.done) == (True, False)
+    assert framing.feed(b"1\r\nc\r\na\r\nab0\r\n\r\n") == b"cab0\r\n\r\n"
+    assert (framing.whole, framing.done) == (False, False)
+    assert framing.feed(b"xyz\r\n0\r\n\r\n") == b"xyz"
+    assert framing.done
+
+
 @pytest.mark.parametrize(
     "bytes_",
     [
