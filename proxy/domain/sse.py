@@ -41,12 +41,8 @@ class EventSplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EventTooLarge, and is of no use after."""
         size = len(self.held) + len(data)
-        if not self.held and data.find(b"\r") < 0:  # what most servers send
-            *whole, rest = data.split(b"\n\n")
-            if rest:
-                self._hold(bytearray(rest))
-            events = [event + b"\n\n" for event in whole]
-        else:
+        events = None if self.held else whole_events(data)
+        if events is None:
             self.held += data
             events = self._cut(self.held)
         if size > LARGEST_EVENT and max(map(len, (self.held, *events))) > LARGEST_EVENT:
@@ -59,18 +55,23 @@ class EventSplitter:
         while (match := _BLANK.search(buffer, search)) is not None:
             events.append(bytes(buffer[start : match.end()]))
             start = search = match.end()
-        self._hold(buffer[start:] if start else buffer)
-        return events
-
-    def _hold(self, begun: bytearray) -> None:
-        self.held = begun
+        del buffer[:start]
         # An end is at most four bytes, so three of the old ones may belong to it.
-        self._seen = max(len(begun) - 3, 0)
+        self._seen = max(len(buffer) - 3, 0)
+        return events
 
     def rest(self) -> bytes:
         """What is left when the stream has ended."""
         held, self.held, self._seen = bytes(self.held), bytearray(), 0
         return held
+
+
+def whole_events(data: bytes) -> list[bytes] | None:
+    """The events of a read as most are, which holds nothing else; None of any other."""
+    if data.find(b"\r") >= 0:
+        return None
+    *events, rest = data.split(b"\n\n")
+    return None if rest else [event + b"\n\n" for event in events]
 
 
 def data_of(event: bytes) -> bytes | None:

@@ -56,13 +56,11 @@ class Price:
 
     def cost(self, usage: Usage) -> int:
         """Nano-usd, rounded up once over the whole request."""
-        fresh = usage.input - usage.cached - usage.cache_write
-        total = (
-            fresh * self.input
-            + usage.cached * self.cached_input
-            + usage.cache_write * self.cache_write
-            + usage.output * self.output
-        )
+        total = usage.input * self.input + usage.output * self.output
+        if usage.cached:
+            total += usage.cached * (self.cached_input - self.input)
+        if usage.cache_write:
+            total += usage.cache_write * (self.cache_write - self.input)
         return -(-total // MILLION)
 
     def prompt(self, tokens: int) -> int:
@@ -156,7 +154,11 @@ class Phase(Enum):
     COMPLETE = "complete"  # the provider's own end mark came
 
 
-_UNBILLED: Final = (Phase.NOT_CALLED, Phase.REFUSED)
+# To look up a member of an enum takes as long as a search.
+NOT_CALLED: Final = Phase.NOT_CALLED
+REFUSED: Final = Phase.REFUSED
+STREAMING: Final = Phase.STREAMING
+COMPLETE: Final = Phase.COMPLETE
 
 
 class Outcome(Struct, frozen=True):
@@ -173,13 +175,15 @@ class Outcome(Struct, frozen=True):
 
 def charge(estimate: Estimate, outcome: Outcome) -> Charge:
     """The upstream's own figures where they came, and our count of what was delivered after."""
-    reserved = estimate.amounts
-    if outcome.phase in _UNBILLED:
-        requests = reserved.requests if outcome.phase is Phase.REFUSED else 0
+    reserved, phase = estimate.amounts, outcome.phase
+    usage, later = outcome.usage, outcome.delivered
+    if phase is NOT_CALLED or phase is REFUSED:
+        requests = reserved.requests if phase is REFUSED else 0
         return Charge(Amounts(requests, 0, 0, 0, 0), 0, 0, "estimated")
-    usage = outcome.usage or Usage(reserved.input, 0, image=estimate.image)
-    told = outcome.usage is not None and _tells_output(outcome.usage, outcome)
-    later = outcome.delivered
+    # A usage without output is believed only of an answer that is over, and has no text.
+    told = usage is not None and (usage.output > 0 or not (later or phase is STREAMING))
+    if usage is None:
+        usage = Usage(reserved.input, 0, image=estimate.image)
     if later or outcome.hidden:
         room = max(0, reserved.output - usage.output)
         # The upstream was held to the cap: a guess above it is a wrong one, a count is not.
@@ -189,13 +193,8 @@ def charge(estimate: Estimate, outcome: Outcome) -> Charge:
         usage = replace(usage, output=usage.output + later)
     cost = estimate.price.cost(usage)
     amounts = Amounts(reserved.requests, usage.input, usage.output, reserved.images, cost)
-    source = "upstream" if told else "estimated"
-    return Charge(amounts, usage.cached, _image_tokens(estimate, usage), source)
-
-
-def _tells_output(usage: Usage, outcome: Outcome) -> bool:
-    """A usage without output is believed only of an answer that is over, and has no text."""
-    return usage.output > 0 or not (outcome.delivered or outcome.phase is Phase.STREAMING)
+    image = _image_tokens(estimate, usage) if reserved.images else 0
+    return Charge(amounts, usage.cached, image, "upstream" if told else "estimated")
 
 
 def most_believed(worst: Estimate) -> Usage:
@@ -210,8 +209,6 @@ def most_believed(worst: Estimate) -> Usage:
 
 def _image_tokens(estimate: Estimate, usage: Usage) -> int:
     """What is not text is image, where the upstream does not say; never more than the input."""
-    if not estimate.amounts.images:
-        return 0
     image = usage.image if usage.image is not None else usage.input - estimate.text
     return min(max(image, 0), usage.input)
 
@@ -224,13 +221,17 @@ def read_usage(found: Any, most: Usage = MOST) -> Usage | None:
     """
     if not isinstance(found, dict):
         return None
-    input, output = _count(found, "prompt_tokens"), _count(found, "completion_tokens")
-    if not input or output is None:
+    get = found.get
+    input, output, total = get("prompt_tokens"), get("completion_tokens"), get("total_tokens")
+    if not (type(input) is type(output) is int):  # True is no count
         return None
-    output = max(output, (_count(found, "total_tokens") or 0) - input)
+    if not (0 < input <= MOST_TOKENS and 0 <= output <= MOST_TOKENS):
+        return None
+    if type(total) is int and input + output < total <= MOST_TOKENS:
+        output = total - input
     if input > most.input or output > most.output:
         return None
-    details = found.get("prompt_tokens_details")
+    details = get("prompt_tokens_details")
     if not isinstance(details, dict):
         return Usage(input, output)
     cached = min(_count(details, "cached_tokens") or 0, input)
@@ -240,4 +241,4 @@ def read_usage(found: Any, most: Usage = MOST) -> Usage | None:
 
 def _count(found: Mapping[str, Any], name: str) -> int | None:
     value = found.get(name)
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None  # True is no count
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
