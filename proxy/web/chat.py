@@ -80,7 +80,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         headers = answer_headers(asked, request, model, lease)
         # They may be of many megabytes, and a stream may last for minutes.
         del body, asked, capped, request, messages
-        return await relay(http, outgoing, headers, lease, stream=streamed)
+        return await relay(http, door, trace, outgoing, headers, lease, stream=streamed)
 
 
 def check_use(request: ChatRequest, model: Model, key: Access) -> None:

@@ -10,17 +10,28 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time  # made once a second
 
 from proxy.upstream.http1 import header_lines
-from proxy.web.answer import REQUEST_ID
-from proxy.web.trace import TRACE
 
 _GONE = "the client has gone"
 _LAST_CHUNK = b"0\r\n\r\n"
+
+
+class _Written(web.StreamResponse):
+    """An answer to which aiohttp has nothing to add: all of a kind can be the same."""
+
+    def __init__(self, keep_alive: bool) -> None:
+        super().__init__()
+        self._eof_sent = True
+        self._keep_alive = keep_alive
+
+
+_KEPT = _Written(keep_alive=True)
+_CLOSED = _Written(keep_alive=False)
 
 # What `name_request` adds to the answers that aiohttp begins is here, too.
 _HEAD = (
@@ -29,14 +40,13 @@ _HEAD = (
 )
 _CHUNKED = "\r\nTransfer-Encoding: chunked\r\n"
 
-
-class _Written(web.StreamResponse):
-    """An answer to which aiohttp has nothing to add."""
-
-    def __init__(self, keep_alive: bool) -> None:
-        super().__init__()
-        self._eof_sent = True
-        self._keep_alive = keep_alive
+#: A head up to the date and from there on, and aiohttp's view of it: by whether the body goes out
+#: in chunks, and the connection is kept.
+_HEADS = {
+    (True, True): ("HTTP/1.1" + _HEAD, _CHUNKED, _KEPT),
+    (True, False): ("HTTP/1.1" + _HEAD, _CHUNKED + "Connection: close\r\n", _CLOSED),
+    (False, False): ("HTTP/1.0" + _HEAD, "\r\n", _CLOSED),
+}
 
 
 class Outlet:
@@ -48,12 +58,12 @@ class Outlet:
     """
 
     __slots__ = (
-        "_http",
         "_kept",
         "_patience",
         "_protocol",
         "_reads_on",
         "_transport",
+        "_writer",
         "chunked",
         "response",
     )
@@ -66,33 +76,29 @@ class Outlet:
         *,
         reads_on: bool = False,
     ) -> None:
-        self._http = http
-        self._protocol = http.protocol
-        self._transport = transport = http.protocol.transport
+        self._protocol = protocol = http.protocol
+        self._transport = transport = protocol.transport
+        self._writer = http.writer
         self._patience = patience
         self._reads_on = reads_on
         if not reads_on and (transport is None or transport.is_closing()):
             raise ClientConnectionResetError(_GONE)
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
-        self.chunked = http.version >= HttpVersion11
-        self.response = _Written(http.keep_alive and self.chunked)
-        self._kept: list[bytes] | None = [self._head(headers)]
+        self.chunked = chunked = http.version >= HttpVersion11
+        begin, framing, self.response = _HEADS[chunked, chunked and http.keep_alive]
+        head = f"{begin}{rfc822_formatted_time()}{framing}{header_lines(headers)}\r\n"
+        self._kept: list[bytes] | None = [head.encode()]
 
-    def _head(self, headers: Mapping[str, str]) -> bytes:
-        version = "HTTP/1.1" if self.chunked else "HTTP/1.0"
-        framing = _CHUNKED if self.chunked else "\r\n"
-        close = "Connection: close\r\n" if self.chunked and not self._http.keep_alive else ""
-        own = header_lines({**headers, REQUEST_ID: self._http[TRACE].id})
-        return f"{version}{_HEAD}{rfc822_formatted_time()}{framing}{close}{own}\r\n".encode()
-
-    async def drained(self) -> None:
-        """Wait until it has caught up, or gone."""
-        await self._http.writer.drain()
+    def drained(self) -> Awaitable[None]:
+        """When it has caught up, or gone."""
+        return self._writer.drain()
 
     def write(self, data: bytes) -> bool:
         """One piece of the body; whether the client keeps up. Raises ConnectionError where it has
         gone.
         """
+        if not data:  # which would be the last chunk
+            return True
         return self.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def flush(self) -> bool:
@@ -100,7 +106,7 @@ class Outlet:
         if self._kept is None:
             return True
         kept, self._kept = b"".join(self._kept), None
-        self._http.writer.output_size += len(kept)  # by which it is known to have begun
+        self._writer.output_size += len(kept)  # by which it is known to have begun
         return self.send(kept)
 
     def end(self) -> None:
@@ -114,10 +120,9 @@ class Outlet:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if last:
-            self.write(last)
+        self.write(last)
         self.flush()
-        self.response.force_close()
+        self.response = _CLOSED
         if not self.chunked:
             # Without chunks only a reset tells this end from a good one.
             raw: socket.socket = transport.get_extra_info("socket")

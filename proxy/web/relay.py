@@ -10,14 +10,15 @@ from typing import Any, Final
 from aiohttp import web
 
 from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed
+from proxy.domain.meter import StreamMeter
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call, Outgoing
-from proxy.web.answer import SOURCE, error_event, raw_json
-from proxy.web.door import DOOR, Door, stopping
+from proxy.web.answer import REQUEST_ID, SOURCE, error_event, raw_json
+from proxy.web.door import Door, stopping
 from proxy.web.outlet import Outlet
-from proxy.web.trace import TRACE, Trace
+from proxy.web.trace import Trace
 
 _LARGEST_ANSWER: Final = 64 * 1024 * 1024
 
@@ -32,26 +33,38 @@ class _SlowClient(GatewayError):
 
 
 def relay(
-    http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease, *, stream: bool
+    http: web.Request,
+    door: Door,
+    trace: Trace,
+    outgoing: Outgoing,
+    headers: dict[str, str],
+    lease: Lease,
+    *,
+    stream: bool,
 ) -> Awaitable[web.StreamResponse]:
     """Ask the upstream and pass on what it answers; `headers` go with the answer, and are its own.
 
     Raises GatewayError for what goes wrong before the answer's first byte, and
     ConnectionError where the client has gone.
     """
-    http[TRACE].ended = "client_gone"  # until something else is known
+    trace.ended = "client_gone"  # until something else is known
     headers[SOURCE] = "upstream"
-    work = _relayed(http, outgoing, headers, lease, stream)
+    work = _relayed(http, door, trace, outgoing, headers, lease, stream)
     if not stream:
-        return _outlive(http, work, lease)
-    return _outlive(http, work, lease, _READ_ON) if lease.access.drain else work
+        return _outlive(door, work, lease)
+    return _outlive(door, work, lease, _READ_ON) if lease.access.drain else work
 
 
 async def _relayed(
-    http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease, stream: bool
+    http: web.Request,
+    door: Door,
+    trace: Trace,
+    outgoing: Outgoing,
+    headers: dict[str, str],
+    lease: Lease,
+    stream: bool,
 ) -> web.StreamResponse:
     """A call that can be ended from its beginning; a failure is accounted for."""
-    door, trace = http.app[DOOR], http[TRACE]
     call = door.upstreams[outgoing.transport].open(outgoing, lease.meter.called)
     lease.lost = call.abort
     door.calls.add(call)
@@ -62,11 +75,12 @@ async def _relayed(
         outgoing.body = ()
         if call.status != 200:
             raise await _refusal(call, outgoing)
-        answer = _stream if stream else _whole
-        return await answer(call, http, outgoing, headers, lease)
+        if not stream:
+            return await _whole(call, trace, outgoing, headers, lease)
+        return await _stream(call, http, door, trace, outgoing, headers, lease)
     except BaseException as error:
         if isinstance(error, GatewayError):
-            _account(lease, trace, error)
+            _account(lease.meter, trace, error)
         if not stream:  # whatever it is that keeps the answer from its client
             lease.meter.unseen()  # of no matter where it was refunded
         raise
@@ -77,7 +91,7 @@ async def _relayed(
 
 
 async def _outlive(
-    http: web.Request,
+    door: Door,
     work: Coroutine[Any, Any, web.StreamResponse],
     lease: Lease,
     seconds: float | None = None,
@@ -85,7 +99,7 @@ async def _outlive(
     """Work that its client's leaving does not cancel, so that the charge is exact: the lease
     settles when it is over, at most `seconds` later.
     """
-    task = http.app[DOOR].background.start(work, "outliving")
+    task = door.background.start(work, "outliving")
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -97,29 +111,36 @@ async def _outlive(
 
 
 async def _stream(
-    call: Call, http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease
+    call: Call,
+    http: web.Request,
+    door: Door,
+    trace: Trace,
+    outgoing: Outgoing,
+    headers: dict[str, str],
+    lease: Lease,
 ) -> web.StreamResponse:
     """Every byte to the client; a failure ends in an error event and an unclean close."""
-    door, trace, meter = http.app[DOOR], http[TRACE], lease.meter
     _check_kind(call, "text/event-stream")
     first = await call.first()
     if not first:
         raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
     trace.got_first_byte()
+    headers[REQUEST_ID] = trace.id
     outlet = Outlet(http, headers, door.patience, reads_on=lease.access.drain)
     # A stream may last for minutes, and these have done their work.
     call.headers = outgoing.headers = {}
     headers.clear()
     lease.figures = ()
-    sink = _Passage(call, outlet, lease, door).take
+    meter, metrics = lease.meter, door.metrics
     failure: GatewayError | None = None
-    door.metrics.streaming += 1
+    metrics.streaming += 1
     try:
-        sink(first)
+        outlet.write(meter.feed(first))
         if not call.over:  # else all of it goes out at once, with its end
+            passage = _Passage(call, outlet, lease, door)
             if not outlet.flush():
-                _hold(call, outlet, door)
-            await call.deliver(sink)
+                passage.hold()
+            await call.deliver(passage.take)
     except EventTooLarge:
         failure = AnswerTooLarge("An event of the upstream is too large.")
     except GatewayError as error:
@@ -128,62 +149,63 @@ async def _stream(
         outlet.break_off(error_event(GatewayError("The gateway failed on this request.")))
         raise
     finally:
-        door.metrics.streaming -= 1
-    _end(outlet, lease, trace, failure)
+        metrics.streaming -= 1
+    _end(outlet, meter, trace, failure)
     return outlet.response
 
 
 class _Passage:
-    """From a call into an outlet."""
+    """From a call into an outlet, after the first bytes."""
 
-    __slots__ = ("_call", "_door", "_gaps", "_last", "_meter", "_outlet")
+    __slots__ = ("_call", "_door", "_feed", "_last", "_observe", "_outlet")
 
     def __init__(self, call: Call, outlet: Outlet, lease: Lease, door: Door) -> None:
         self._call = call
         self._outlet = outlet
-        self._meter = lease.meter
         self._door = door
-        self._gaps = door.metrics.chunk_gap.labels(lease.model, lease.provider)
-        self._last = 0.0  # when something came
+        self._feed = lease.meter.feed
+        self._observe = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
+        self._last = perf_counter()  # when something came
 
     def take(self, data: bytes) -> None:
         """Raises ConnectionError where the client has gone and nobody reads on."""
         now = perf_counter()
-        if self._last:
-            self._gaps.observe(now - self._last)
+        self._observe(now - self._last)
         self._last = now
-        passed, outlet = self._meter.feed(data), self._outlet
+        passed, outlet = self._feed(data), self._outlet
         chunks = self._call.chunks
         if chunks and passed is data and outlet.chunked:
             keeps_up = outlet.send(chunks)
         else:
-            keeps_up = not passed or outlet.write(passed)
+            keeps_up = outlet.write(passed)
         if not keeps_up:
-            _hold(self._call, outlet, self._door)
+            self.hold()
+
+    def hold(self) -> None:
+        """Take no more until the client has caught up."""
+        self._call.pause()
+        patience = self._door.patience
+        self._door.background.start(_catch_up(self._call, self._outlet, patience), "slow-client")
 
 
-def _end(outlet: Outlet, lease: Lease, trace: Trace, failure: GatewayError | None) -> None:
+def _end(outlet: Outlet, meter: StreamMeter, trace: Trace, failure: GatewayError | None) -> None:
     """End the client's stream: well, or with what has gone wrong."""
-    meter = lease.meter
+    if failure is None and meter.well:
+        outlet.end()
+        trace.ended = "complete"
+        return
     told = meter.error_sent
     rest = b"" if failure else meter.rest()
     if failure is None and not meter.complete:
         # An event without an end is no use to a client, and would swallow the error's.
         failure = UpstreamFailed("The upstream broke off its answer. What came is not complete.")
     if failure is not None:
-        _account(lease, trace, failure)
+        _account(meter, trace, failure)
         outlet.break_off(b"" if told else error_event(failure))
         return
-    if rest:
-        outlet.write(rest)
+    outlet.write(rest)
     outlet.end()
     trace.ended = UpstreamFailed.reason if meter.error_sent else "complete"
-
-
-def _hold(call: Call, outlet: Outlet, door: Door) -> None:
-    """Take no more until the client has caught up."""
-    call.pause()
-    door.background.start(_catch_up(call, outlet, door.patience), "slow-client")
 
 
 async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
@@ -199,7 +221,7 @@ async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
 
 
 async def _whole(
-    call: Call, http: web.Request, outgoing: Outgoing, headers: dict[str, str], lease: Lease
+    call: Call, trace: Trace, outgoing: Outgoing, headers: dict[str, str], lease: Lease
 ) -> web.StreamResponse:
     """The provider's time-outs bound it: what is cut short shows none of its output, and costs
     all that was reserved.
@@ -208,15 +230,15 @@ async def _whole(
     body = await call.read(_LARGEST_ANSWER)
     if not lease.meter.whole(body):
         raise failure_in(_redacted(body, outgoing))
-    http[TRACE].ended = "complete"
+    trace.ended = "complete"
     return raw_json(body, headers=headers)
 
 
-def _account(lease: Lease, trace: Trace, error: GatewayError) -> None:
+def _account(meter: StreamMeter, trace: Trace, error: GatewayError) -> None:
     """Tell how a call ended, and refund what the upstream does not bill."""
     trace.ended = error.reason
     if not error.billed:
-        lease.meter.refused()
+        meter.refused()
 
 
 def _redacted(body: bytes, outgoing: Outgoing) -> bytes:
@@ -234,7 +256,11 @@ async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
 
 def _check_kind(call: Call, wanted: str) -> None:
     """Raise UpstreamFailed for an answer that is not the one that was asked for."""
-    kind = call.headers.get("content-type", wanted).partition(";")[0].strip().lower()
-    encoding = call.headers.get("content-encoding", "identity").lower()
+    headers = call.headers
+    kind = headers.get("content-type", wanted)
+    encoding = headers.get("content-encoding", "identity")
+    if kind == wanted and encoding == "identity":  # what most servers say
+        return
+    kind, encoding = kind.partition(";")[0].strip().lower(), encoding.lower()
     if kind != wanted or encoding != "identity":
         raise UpstreamFailed(f"The upstream did not answer with {wanted}. Try again.")

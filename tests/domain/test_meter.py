@@ -215,6 +215,26 @@ def test_a_half_usage_event_at_the_end_is_withheld() -> None:
     assert metered.outcome().usage == Usage(12, 3)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "well"),
+    [
+        ([DONE], True),
+        ([DONE[:-3], DONE[-3:]], True),
+        ([event(chunk("a")) + DONE + event(chunk("b"))], True),
+        ([event(chunk("a"))], False),
+        ([DONE, b": x"], False),
+        ([event({"error": "x"}), DONE], False),
+        ([event(chunk("a")) + event({"error": "x"}) + DONE + event(chunk("b"))], False),
+    ],
+)
+def test_what_went_well(pieces: list[bytes], well: bool) -> None:
+    """A stream has gone well once its end mark has come, no error has, and no event is begun."""
+    metered = meter()
+    for piece in pieces:
+        metered.feed(piece)
+    assert metered.well is well
+
+
 def test_too_large_an_event_raises() -> None:
     """An event over 8 MiB is a fault, in one read or in several, whole or not."""
     text = "y" * LARGEST_EVENT

@@ -77,6 +77,7 @@ def test_the_stream_is_understood(stream: bytes) -> None:
     through(metered, [stream])
     values = [value for _, value in objects(stream)]
     chunks = [value for value in values if isinstance(value, dict)]
+    assert metered.well == (metered.complete and not metered.error_sent)
     assert metered.complete == ("[DONE]" in values)
     assert metered.error_sent == any(value.get("error") for value in chunks)
     usages = [usage for usage in map(believed, chunks) if usage is not None]

@@ -9,7 +9,6 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.test_utils import make_mocked_request
 
 from proxy.web.outlet import Outlet
-from proxy.web.trace import TRACE, Trace
 
 
 class Socket:
@@ -19,6 +18,7 @@ class Socket:
         self.writes: list[bytes] = []
         self.write = self.writes.append
         self.closing = False
+        self.close = self.abort = lambda: None
 
     def is_closing(self) -> bool:
         return self.closing
@@ -32,7 +32,6 @@ def asked(socket: Socket, version: Any = HttpVersion11, *, closing: bool = False
     http.protocol.transport = socket  # type: ignore[assignment]
     http.protocol.writing_paused = False  # type: ignore[misc]
     http.writer.output_size = 0
-    http[TRACE] = Trace("req_1", "127.0.0.1")
     return http
 
 
@@ -40,7 +39,7 @@ def test_a_short_stream_is_one_write() -> None:
     """The head waits for the first bytes, and where that is all, for the end."""
     socket = Socket()
     http = asked(socket)
-    outlet = Outlet(http, {"x-a": "b"}, 1)
+    outlet = Outlet(http, {"x-a": "b", "x-request-id": "req_1"}, 1)
     outlet.write(b"data: a\n\n")
     assert (socket.writes, http.writer.output_size) == ([], 0)
     outlet.end()
@@ -79,6 +78,23 @@ def test_what_the_head_says_of_its_connection(version: Any, closing: bool, said:
     assert said in lines
     assert (b"Transfer-Encoding: chunked" in lines) == (version == HttpVersion11)
     assert outlet.response.keep_alive != closing
+
+
+async def test_a_stream_broken_off_closes_no_other_connection() -> None:
+    """Of two streams, only that which is broken off ends its connection."""
+    broken, whole = (Outlet(asked(Socket()), {}, 1) for _ in range(2))
+    broken.break_off(b"data: x\n\n")
+    assert (broken.response.keep_alive, whole.response.keep_alive) == (False, True)
+    assert Outlet(asked(Socket()), {}, 1).response.keep_alive
+
+
+def test_a_piece_of_nothing_is_not_the_last_chunk() -> None:
+    """An empty piece writes nothing, for an empty chunk would end the body."""
+    socket = Socket()
+    outlet = Outlet(asked(socket), {}, 1)
+    outlet.flush()
+    assert outlet.write(b"")
+    assert len(socket.writes) == 1
 
 
 def test_no_header_is_made_of_anothers_value() -> None:
