@@ -18,7 +18,6 @@ from aiohttp.helpers import rfc822_formatted_time  # made once a second
 from proxy.upstream.http1 import header_lines
 
 _GONE = "the client has gone"
-_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class _Written(web.StreamResponse):
@@ -52,13 +51,13 @@ _HEADS = {
 class Outlet:
     """One response, streamed. `patience`: seconds that what was written has to go out.
 
-    What is written is kept until `flush`, and goes out at once from then on. With `reads_on` a
-    client that has gone is no reason to stop: what is written comes to nothing, and only `end`
-    tells. Raises ConnectionError where it has gone by now.
+    Its head goes out with what is written first. With `reads_on` a client that has gone is no
+    reason to stop: what is written comes to nothing, and only `end` tells. Raises ConnectionError
+    where it has gone by now.
     """
 
     __slots__ = (
-        "_kept",
+        "_head",
         "_patience",
         "_protocol",
         "_reads_on",
@@ -87,7 +86,7 @@ class Outlet:
         self.chunked = chunked = http.version >= HttpVersion11
         begin, framing, self.response = _HEADS[chunked, chunked and http.keep_alive]
         head = f"{begin}{rfc822_formatted_time()}{framing}{header_lines(headers)}\r\n"
-        self._kept: list[bytes] | None = [head.encode()]
+        self._head = head.encode()  # until it is sent
 
     def drained(self) -> Awaitable[None]:
         """When it has caught up, or gone."""
@@ -97,23 +96,16 @@ class Outlet:
         """One piece of the body; whether the client keeps up. Raises ConnectionError where it has
         gone.
         """
-        if not data:  # which would be the last chunk
-            return True
+        if not data:  # whose chunk would be the last
+            return self.send(b"") if self._head else True
         return self.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
-    def flush(self) -> bool:
-        """Send what was kept; otherwise as `write`."""
-        if self._kept is None:
-            return True
-        kept, self._kept = b"".join(self._kept), None
-        self._writer.output_size += len(kept)  # by which it is known to have begun
-        return self.send(kept)
-
-    def end(self) -> None:
-        """The body is complete. Raises ConnectionError where the client has gone."""
+    def end(self, data: bytes = b"") -> None:
+        """The body is complete with `data`. Raises ConnectionError where the client has gone."""
         self._reads_on = False
-        self.send(_LAST_CHUNK if self.chunked else b"")
-        self.flush()
+        if self.chunked:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        self.send(data)
 
     def break_off(self, last: bytes) -> None:
         """Write `last` and close, so that no client takes the body for complete."""
@@ -121,7 +113,6 @@ class Outlet:
         if transport is None or transport.is_closing():
             return
         self.write(last)
-        self.flush()
         self.response = _CLOSED
         if not self.chunked:
             # Without chunks only a reset tells this end from a good one.
@@ -132,9 +123,9 @@ class Outlet:
 
     def send(self, frame: bytes) -> bool:
         """As `write`; where the body is `chunked`, for whole chunks."""
-        if self._kept is not None:
-            self._kept.append(frame)
-            return True
+        if self._head:
+            frame, self._head = self._head + frame, b""
+            self._writer.output_size += len(frame)  # by which it is known to have begun
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(frame)

@@ -133,12 +133,15 @@ async def _stream(
     lease.figures = ()
     meter, metrics = lease.meter, door.metrics
     failure: GatewayError | None = None
+    last = b""
     metrics.streaming += 1
     try:
-        outlet.write(meter.feed(first))
-        if not call.over:  # else all of it goes out at once, with its end
+        passed = meter.feed(first)
+        if call.over:
+            last = passed  # all of it, which goes out at once with its end
+        else:
             passage = _Passage(call, outlet, lease, door)
-            if not outlet.flush():
+            if not outlet.write(passed):
                 passage.hold()
             await call.deliver(passage.take)
     except EventTooLarge:
@@ -150,7 +153,7 @@ async def _stream(
         raise
     finally:
         metrics.streaming -= 1
-    _end(outlet, meter, trace, failure)
+    _end(outlet, meter, trace, last, failure)
     return outlet.response
 
 
@@ -188,10 +191,12 @@ class _Passage:
         self._door.background.start(_catch_up(self._call, self._outlet, patience), "slow-client")
 
 
-def _end(outlet: Outlet, meter: StreamMeter, trace: Trace, failure: GatewayError | None) -> None:
-    """End the client's stream: well, or with what has gone wrong."""
+def _end(
+    outlet: Outlet, meter: StreamMeter, trace: Trace, last: bytes, failure: GatewayError | None
+) -> None:
+    """End the client's stream after `last`: well, or with what has gone wrong."""
     if failure is None and meter.well:
-        outlet.end()
+        outlet.end(last)
         trace.ended = "complete"
         return
     told = meter.error_sent
@@ -201,10 +206,9 @@ def _end(outlet: Outlet, meter: StreamMeter, trace: Trace, failure: GatewayError
         failure = UpstreamFailed("The upstream broke off its answer. What came is not complete.")
     if failure is not None:
         _account(meter, trace, failure)
-        outlet.break_off(b"" if told else error_event(failure))
+        outlet.break_off(last if told else last + error_event(failure))
         return
-    outlet.write(rest)
-    outlet.end()
+    outlet.end(last + rest)
     trace.ended = UpstreamFailed.reason if meter.error_sent else "complete"
 
 

@@ -36,13 +36,12 @@ def asked(socket: Socket, version: Any = HttpVersion11, *, closing: bool = False
 
 
 def test_a_short_stream_is_one_write() -> None:
-    """The head waits for the first bytes, and where that is all, for the end."""
+    """The head waits for the first bytes, and goes out with them and the end."""
     socket = Socket()
     http = asked(socket)
     outlet = Outlet(http, {"x-a": "b", "x-request-id": "req_1"}, 1)
-    outlet.write(b"data: a\n\n")
     assert (socket.writes, http.writer.output_size) == ([], 0)
-    outlet.end()
+    outlet.end(b"data: a\n\n")
     (wire,) = socket.writes
     head, _, body = wire.partition(b"\r\n\r\n")
     assert body == b"9\r\ndata: a\n\n\r\n0\r\n\r\n"
@@ -52,13 +51,17 @@ def test_a_short_stream_is_one_write() -> None:
     assert outlet.response.keep_alive
 
 
-def test_what_is_written_after_the_flush_goes_out_at_once() -> None:
-    """From the flush on, each piece is a write of its own."""
+def test_the_head_goes_out_with_the_first_piece() -> None:
+    """The first piece is one write with the head, and each piece from then on one of its own."""
     socket = Socket()
-    outlet = Outlet(asked(socket), {}, 1)
-    assert outlet.flush()
-    outlet.write(b"a")
-    assert socket.writes[1:] == [b"1\r\na\r\n"]
+    http = asked(socket)
+    outlet = Outlet(http, {}, 1)
+    assert outlet.write(b"a")
+    assert http.writer.output_size == len(socket.writes[0])
+    assert socket.writes[0].endswith(b"\r\n\r\n1\r\na\r\n")
+    outlet.write(b"b")
+    outlet.end()
+    assert socket.writes[1:] == [b"1\r\nb\r\n", b"0\r\n\r\n"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_what_the_head_says_of_its_connection(version: Any, closing: bool, said:
     """A body in chunks leaves the connection as the client wants it; a plain one ends with it."""
     socket = Socket()
     outlet = Outlet(asked(socket, version, closing=closing), {}, 1)
-    outlet.flush()
+    outlet.write(b"")
     lines = socket.writes[0].split(b"\r\n")
     assert said in lines
     assert (b"Transfer-Encoding: chunked" in lines) == (version == HttpVersion11)
@@ -89,12 +92,14 @@ async def test_a_stream_broken_off_closes_no_other_connection() -> None:
 
 
 def test_a_piece_of_nothing_is_not_the_last_chunk() -> None:
-    """An empty piece writes nothing, for an empty chunk would end the body."""
+    """An empty piece takes the head along, and writes no chunk, for that would end the body."""
     socket = Socket()
     outlet = Outlet(asked(socket), {}, 1)
-    outlet.flush()
     assert outlet.write(b"")
-    assert len(socket.writes) == 1
+    assert outlet.write(b"")
+    (head,) = socket.writes
+    assert head.endswith(b"\r\n\r\n")
+    assert head.count(b"\r\n\r\n") == 1
 
 
 def test_no_header_is_made_of_anothers_value() -> None:
@@ -115,7 +120,6 @@ def test_a_client_that_has_gone(reads_on: bool) -> None:
         return
     outlet = Outlet(http, {}, 1, reads_on=True)
     socket.closing = True
-    assert outlet.flush()
     assert outlet.write(b"a")
     with pytest.raises(ConnectionError):
         outlet.end()
