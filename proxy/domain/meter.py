@@ -114,16 +114,17 @@ class StreamMeter:
         # have: up to there, where no usage is told, no event need be looked at now.
         usage = data.find(b'"usage"')
         if data.endswith(b"}\n\n") if usage < 0 else data[usage:] == NO_USAGE:
+            plain, rest = data, b""
+        else:
+            end = untold(data, usage)
+            plain, rest = data[:end], data[end:]
+        if plain:
             self._phase = STREAMING
-            self._keep(data)
-            return data
-        plain = untold(data, usage)
-        if not plain:
-            return self._cut(data)
-        self._phase = STREAMING
-        passed = data[:plain]
-        self._keep(passed)
-        return passed + self._cut(data[plain:])
+            kept = self._uncounted  # as `_keep` does, once for each chunk of every stream
+            kept += plain
+            if len(kept) > _BATCH:
+                self._count_kept()
+        return plain + self._cut(rest) if rest else plain
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
