@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
@@ -106,12 +107,12 @@ class Amounts(Struct, frozen=True):
 
 
 _OF_UNIT: Final[Mapping[str, Callable[[Amounts], int]]] = {
-    "requests": lambda a: a.requests,
+    "requests": attrgetter("requests"),
     "tokens": lambda a: a.input + a.output,
-    "input tokens": lambda a: a.input,
-    "output tokens": lambda a: a.output,
-    "images": lambda a: a.images,
-    "usd": lambda a: a.usd,
+    "input tokens": attrgetter("input"),
+    "output tokens": attrgetter("output"),
+    "images": attrgetter("images"),
+    "usd": attrgetter("usd"),
     "concurrent": lambda a: 1,
 }
 
@@ -193,7 +194,11 @@ def charge(estimate: Estimate, outcome: Outcome) -> Charge:
         usage = replace(usage, output=usage.output + later)
     cost = estimate.price.cost(usage)
     amounts = Amounts(reserved.requests, usage.input, usage.output, reserved.images, cost)
-    image = _image_tokens(estimate, usage) if reserved.images else 0
+    image = 0
+    if reserved.images:
+        # What is not text is image, where the upstream does not say; never more than the input.
+        image = usage.input - estimate.text if usage.image is None else usage.image
+        image = min(max(image, 0), usage.input)
     return Charge(amounts, usage.cached, image, "upstream" if told else "estimated")
 
 
@@ -205,12 +210,6 @@ def most_believed(worst: Estimate) -> Usage:
     return Usage(
         _BEYOND * worst.amounts.input + _MORE_INPUT, _BEYOND * worst.amounts.output + _MORE_OUTPUT
     )
-
-
-def _image_tokens(estimate: Estimate, usage: Usage) -> int:
-    """What is not text is image, where the upstream does not say; never more than the input."""
-    image = usage.image if usage.image is not None else usage.input - estimate.text
-    return min(max(image, 0), usage.input)
 
 
 def read_usage(found: Any, most: Usage = MOST) -> Usage | None:

@@ -72,12 +72,12 @@ async def _relayed(
         if door.ended.is_set():
             raise stopping()
         await call.head()
-        outgoing.body = ()
+        outgoing.body, outgoing.headers = (), {}
         if call.status != 200:
             raise await _refusal(call, outgoing)
         if not stream:
             return await _whole(call, trace, outgoing, headers, lease)
-        return await _stream(call, http, door, trace, outgoing, headers, lease)
+        return await _stream(call, http, door, trace, headers, lease)
     except BaseException as error:
         if isinstance(error, GatewayError):
             _account(lease.meter, trace, error)
@@ -115,7 +115,6 @@ async def _stream(
     http: web.Request,
     door: Door,
     trace: Trace,
-    outgoing: Outgoing,
     headers: dict[str, str],
     lease: Lease,
 ) -> web.StreamResponse:
@@ -125,15 +124,10 @@ async def _stream(
     if not first:
         raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
     trace.got_first_byte()
-    headers[REQUEST_ID] = trace.id
-    outlet = Outlet(http, headers, door.patience, reads_on=lease.access.drain)
-    # A stream may last for minutes, and these have done their work.
-    call.headers = outgoing.headers = {}
-    headers.clear()
-    lease.figures = ()
-    meter, metrics = lease.meter, door.metrics
+    outlet = _outlet(http, door, trace, headers, lease)
+    call.headers = {}
+    meter, metrics, last = lease.meter, door.metrics, b""
     failure: GatewayError | None = None
-    last = b""
     metrics.streaming += 1
     try:
         passed = meter.feed(first)
@@ -155,6 +149,17 @@ async def _stream(
         metrics.streaming -= 1
     _end(outlet, meter, trace, last, failure)
     return outlet.response
+
+
+def _outlet(
+    http: web.Request, door: Door, trace: Trace, headers: dict[str, str], lease: Lease
+) -> Outlet:
+    """Where the stream goes; what has done its work is let go, for it may last for minutes."""
+    headers[REQUEST_ID] = trace.id
+    outlet = Outlet(http, headers, door.patience, reads_on=lease.access.drain)
+    headers.clear()
+    lease.figures = ()
+    return outlet
 
 
 class _Passage:
