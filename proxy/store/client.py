@@ -95,6 +95,8 @@ class Store:
         wait_ms: int = 0,
     ) -> None:
         self.servers = servers
+        self.resent = servers.resent
+        self._only = servers.only  # spares a call
         self._observer = cache(observe)
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms
@@ -130,14 +132,9 @@ class Store:
         """Whether no server answers: it is being looked for, and everything fails at once."""
         return self.servers.away is not None
 
-    @property
-    def resent(self) -> int:
-        """How many commands were sent again: the first of each may yet arrive."""
-        return self.servers.resent
-
     def there(self, key: str) -> bool:
         """Whether the server that has a key is not known to be away."""
-        node = self.servers.known(key)
+        node = self._only or self.servers.known(key)
         return node is None or node.away is None
 
     async def close(self) -> None:
@@ -181,7 +178,7 @@ class Store:
 
     async def run_packed(self, script: str, key: str, packed: bytes) -> Any:
         """The same, of an EVALSHA that is packed; `key` is any of its keys."""
-        begun, node = time.perf_counter(), self.servers.known(key)
+        begun, node = time.perf_counter(), self._only or self.servers.known(key)
         try:
             if node is None or (self._wait_replicas and script in _WAITING):
                 return await self._run(script, key, packed)
@@ -197,18 +194,26 @@ class Store:
             self._observer(script)(time.perf_counter() - begun)
 
     def begin(
-        self, script: str, key: str, packed: bytes, then: Callable[[Any], None], *, soon: bool
+        self,
+        script: str,
+        key: str,
+        packed: bytes,
+        then: Callable[[T, Any], None],
+        of: T,
+        *,
+        soon: bool,
     ) -> bool:
         """Send a script, at once or with what comes next, and wait for nothing.
 
-        `then` is told the reply, or as a value the error, which may be one that `run` would do
-        something about. False where nothing was sent: nobody knows which server has the key.
+        `then` is told what it is `of`, and the reply, or as a value the error, which may be one
+        that `run` would do something about. False where nothing was sent: nobody knows which
+        server has the key.
         """
-        node = self.servers.known(key)
+        node = self._only or self.servers.known(key)
         if node is None:
             return False
         observe = self._observer(script)
-        node.send(Errand(packed, script not in _ONCE, soon, observe=observe, then=then))
+        node.send(Errand(packed, script not in _ONCE, soon, observe=observe, then=then, of=of))
         return True
 
     async def run_many(

@@ -22,7 +22,7 @@ from redis.exceptions import AskError, ClusterDownError
 
 from proxy.store.lines import converse
 from proxy.store.node import Node
-from proxy.store.reach import Away, Patience, connect, unavailable
+from proxy.store.reach import Away, Patience, Resent, connect, unavailable
 
 SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 
@@ -48,6 +48,8 @@ class Cluster:
         self._before, self._after = f"{SCHEMES[scheme]}://{credentials}{at}", slash + path
         self._seeds = [_address(host) for host in hosts.split(",")]
         self._patience = patience
+        self.resent = Resent()
+        self.only = None  # no server has every key
         self._nodes: dict[Address, Node] = {}
         self._slots: list[Node | None] = []
         self._cause: BaseException | None = None  # why nothing could be learnt
@@ -66,11 +68,6 @@ class Cluster:
         found = [node.away for node in self.nodes]
         gone = [away for away in found if away is not None]
         return min(gone, key=lambda away: away.since) if gone and len(gone) == len(found) else None
-
-    @property
-    def resent(self) -> int:
-        """How many commands were sent again."""
-        return sum(node.resent for node in self._nodes.values())
 
     def known(self, key: str) -> Node | None:
         """The node of a key, as far as is known."""
@@ -146,7 +143,8 @@ class Cluster:
     def _node(self, address: Address) -> Node:
         if address not in self._nodes:
             client = connect(self._url(address))
-            self._nodes[address] = Node(_name(address), client, self._patience, self.learn)
+            node = Node(_name(address), client, self._patience, self.learn, self.resent)
+            self._nodes[address] = node
         return self._nodes[address]
 
     def _url(self, address: Address) -> str:

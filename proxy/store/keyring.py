@@ -78,17 +78,16 @@ class KeyRing:
             if not is_well_formed(key):
                 raise Unauthorized(_WRONG)
             candidates = digests(self._peppers, key)
-        access = self._cached(candidates[0])
-        if access is None:
-            try:
-                access = await self._load_once(candidates)
-            except StoreUnavailable:
-                if not self._keep_stale or candidates[0] not in self._known:
-                    raise
-                access = self._known[candidates[0]][0]
+        known, now = self._known.get(candidates[0]), time.time()
+        if known is not None and time.monotonic() - known[1] < _FRESH and now < known[0].until:
+            access = known[0]
+        else:
+            access = await self._look_up(candidates)
+            now = time.time()
         if sealed is None:
             _remember(self._sealed, seal, candidates)
-        check_standing(access, time.time())
+        if now >= access.stands_until:
+            check_standing(access, now)
         return access
 
     def found_spent(self, access: Access, spent: Spent) -> None:
@@ -141,14 +140,18 @@ class KeyRing:
         if self._listener is not None:
             await end_tasks(self._listener)
 
-    def _cached(self, digest: str) -> Access | None:
-        now = time.monotonic()
-        entry = self._known.get(digest)
-        if entry is not None and now - entry[1] < _FRESH and time.time() < entry[0].until:
-            return entry[0]
-        if (since := self._unknown.get(digest)) is not None and now - since < _FRESH:
+    async def _look_up(self, candidates: list[str]) -> Access:
+        """A key that is not known, or no longer fresh."""
+        digest = candidates[0]
+        since = self._unknown.get(digest)
+        if since is not None and time.monotonic() - since < _FRESH:
             raise Unauthorized(_WRONG)
-        return None
+        try:
+            return await self._load_once(candidates)
+        except StoreUnavailable:
+            if not self._keep_stale or digest not in self._known:
+                raise
+            return self._known[digest][0]
 
     async def _load_once(self, candidates: list[str]) -> Access:
         """One question to the store, however many requests want the answer."""

@@ -46,6 +46,7 @@ class Lease:
     missed = False  # a renewal could not reach the store
     adrift = False  # meanwhile it ran out there
     kept = False  # its settlement is in the journal
+    mark = 0  # the last writing of its team that was known when its settlement was sent
     sent = False  # its settlement may have reached the store
     refused_at: float | None = None  # since when (monotonic) a server that is there refuses it
     taken_before = 0  # settlements by then
@@ -77,7 +78,11 @@ class Lease:
         return self._ledger.admit(self)
 
     async def __aexit__(self, *_: object) -> None:
-        self._ledger.left(self)
+        """Settle it now, or when what it drains is over."""
+        if self.drain is None:
+            self._ledger.end(self)
+        else:
+            self.drain.add_done_callback(lambda _: self._ledger.end(self))
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -118,14 +123,19 @@ class Lease:
 
 
 _OWN: Final = 2  # words: the id, the figures
+_SETTLE: Final = 10
 _FIGURES: Final = struct.Struct("<7d")
 _TERMS: Final = struct.Struct("<3d")
+
+
+#: Packed as `pack` would, in one go: the id's length is its own, the figures' always the same.
+_RESERVE: Final = b"%%b$%%d\r\n%%b\r\n$%d\r\n%%b\r\n%%b" % _FIGURES.size
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What every reserve of an access for a model at a provider has in common, packed: the
-    words before and after its own.
+    words before and after its own; and those before a settlement's own.
     """
 
     key: str  # one of the team's
@@ -133,6 +143,7 @@ class Terms:
     shown: Shown
     head: bytes
     tail: bytes
+    settle: bytes
 
 
 def terms_of(lease: Lease, seconds: float) -> Terms:
@@ -160,16 +171,19 @@ def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
         *counters,
     )
     head, shown = pack_head("reserve", keys, _OWN + len(tail)), shown_of(bounds)
-    return Terms(keys[0], bounds, shown, head, pack_part(*tail))
+    settle = pack_head("settle", keys, _SETTLE)
+    return Terms(keys[0], bounds, shown, head, pack_part(*tail), settle)
 
 
 def to_reserve(lease: Lease, terms: Terms) -> bytes:
     """The call of reserve, packed."""
-    amounts = lease.estimate.amounts
+    a, id = lease.estimate.amounts, lease.id.encode()
     # Should its worker be gone before it tells anything, the upstream has likely been asked.
-    sent = lease.estimate.price.prompt(amounts.input)
-    figures = _FIGURES.pack(*_numbers(amounts), amounts.input + amounts.output, sent)
-    return terms.head + pack_part(lease.id, figures) + terms.tail
+    sent = lease.estimate.price.prompt(a.input)
+    figures = _FIGURES.pack(
+        a.requests, a.input, a.output, a.images, a.usd, a.input + a.output, sent
+    )
+    return _RESERVE % (terms.head, len(id), id, figures, terms.tail)
 
 
 def to_renew(lease: Lease) -> list[Argument]:
@@ -177,6 +191,16 @@ def to_renew(lease: Lease) -> list[Argument]:
     access = lease.access
     so_far = _numbers(lease.so_far().amounts)
     return [lease.id, access.team_blob, access.key_blob, key_end(access), *so_far]
+
+
+def to_settle(lease: Lease) -> tuple[str, str, bytes]:
+    """The script that charges a lease, one of its keys, and the call, packed."""
+    script, arguments = settlement(lease)
+    if lease.terms is not None:
+        return script, lease.terms.key, lease.terms.settle + pack_part(*arguments[1:])
+    keys = team_keys(lease.team)
+    packed = pack_head(script, keys, len(arguments) - 1) + pack_part(*arguments[1:])
+    return script, keys[0], packed
 
 
 def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:

@@ -124,7 +124,8 @@ class Ledger:
         Entering it raises LimitExceeded, Unauthorized or Forbidden where the store's records say
         so, and StoreUnavailable.
         """
-        return Lease(self, self._new_id(), access, model, provider, estimate, meter)
+        id = f"{self._ids}{next(self._numbers)}"
+        return Lease(self, id, access, model, provider, estimate, meter)
 
     async def admit(self, lease: Lease) -> Lease:
         """Make a reservation, or let it in without the store."""
@@ -144,13 +145,6 @@ class Ledger:
         self._live[lease.id] = lease
         return lease
 
-    def left(self, lease: Lease) -> None:
-        """The block of a lease is over: settle it now, or when what it drains is."""
-        if lease.drain is None:
-            self._end(lease)
-        else:
-            lease.drain.add_done_callback(lambda _: self._end(lease))
-
     def _give_back(self, lease: Lease) -> None:
         """Undo a reservation that may have been made all the same; nothing was used."""
         lease.made = False
@@ -166,10 +160,8 @@ class Ledger:
         grace = self._grace.admit(lease.team, bounds, asked, now)
         if grace is None:
             raise StoreUnavailable(_NO_GRACE, headers=error.headers) from error
-        lease.id, lease.terms, lease.now, lease.grace = self._new_id(), None, now, grace
-
-    def _new_id(self) -> str:
-        return f"{self._ids}{next(self._numbers)}"
+        lease.id = f"{self._ids}{next(self._numbers)}"
+        lease.terms, lease.now, lease.grace = None, now, grace
 
     async def _take_less(self, lease: Lease) -> None:
         """What is left, where the plans say so, and raise where that has no room either."""
@@ -194,9 +186,9 @@ class Ledger:
             lease.access = self._keyring.reopen(old, old.team_blob, old.key_blob)
         for _ in range(_REOPENINGS):
             lease.terms = terms = terms_of(lease, self._seconds)
-            before, resent = marks.before(team), store.resent
+            before, resent = marks.before(team), store.resent.count
             reply = await store.run_packed("reserve", terms.key, to_reserve(lease, terms))
-            if store.resent != resent:
+            if store.resent.count != resent:
                 lease.again = True
             verdict = reply[0]
             if verdict == b"stale":
@@ -246,7 +238,8 @@ class Ledger:
             return None
         return refusal(lease.states, lease.estimate.amounts, lease.now, self._support)
 
-    def _end(self, lease: Lease) -> None:
+    def end(self, lease: Lease) -> None:
+        """A lease is over: settle it."""
         self._live.pop(lease.id, None)
         lease.finish()
         if lease.grace is not None and self._grace is not None and lease.charge is not None:

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import hiredis
 import msgspec
@@ -24,6 +24,8 @@ _NOTHING: Final = object()
 #: What an old primary or a replica says: the store's name may lead to another server by now.
 NOT_PRIMARY: Final = (ReadOnlyError, MasterDownError)
 _ENDED: Final = "the connection has ended"
+
+T = TypeVar("T")
 
 
 async def converse(client: Any, *words: str) -> Any:
@@ -38,7 +40,8 @@ async def converse(client: Any, *words: str) -> Any:
 
 
 class Call(msgspec.Struct, eq=False):
-    """A command, packed, and whoever waits for its reply. `twice`: it may be sent again.
+    """A command, packed, and who waits for its `reply`, if anybody does. `twice`: it may be sent
+    again.
 
     `soon`: it goes out at once; else with the next that does, or a moment later.
     """
@@ -46,40 +49,27 @@ class Call(msgspec.Struct, eq=False):
     packed: bytes
     twice: bool
     soon: bool = True
-
-    @property
-    def given_up(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return False
+    reply: asyncio.Future[Any] | None = None
 
     def told(self, reply: Any) -> None:
         """The reply, or as a value the error in its place."""
-
-
-class Question(Call, eq=False, kw_only=True):
-    """A call whose reply is waited for."""
-
-    reply: asyncio.Future[Any]
-
-    @property
-    def given_up(self) -> bool:
-        return self.reply.done()
-
-    def told(self, reply: Any) -> None:
-        if not self.reply.done():
+        if self.reply is not None and not self.reply.done():
             self.reply.set_result(reply)
 
 
-class Errand(Call, eq=False, kw_only=True):
-    """A call that nobody waits for: `then` is told its reply, `observe` the seconds it took."""
+class Errand(Call, Generic[T], eq=False, kw_only=True):
+    """A call that nobody waits for: `then` is told what it is `of` and its reply, `observe` the
+    seconds it took.
+    """
 
     observe: Callable[[float], None]
-    then: Callable[[Any], None]
+    then: Callable[[T, Any], None]
+    of: T
     begun: float = msgspec.field(default_factory=time.perf_counter)
 
     def told(self, reply: Any) -> None:
         self.observe(time.perf_counter() - self.begun)
-        self.then(reply)
+        self.then(self.of, reply)
 
 
 class Line(asyncio.Protocol):
@@ -181,11 +171,11 @@ class Line(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        packed = []
-        while self._waiting and len(self._sent) < _UNANSWERED:
-            call = self._waiting.popleft()
-            if not call.given_up:
-                self._sent.append(call)
+        packed, waiting, sent = [], self._waiting, self._sent
+        while waiting and len(sent) < _UNANSWERED:
+            call = waiting.popleft()
+            if call.reply is None or not call.reply.done():
+                sent.append(call)
                 packed.append(call.packed)
         if packed:
             self._writer.transport.write(b"".join(packed))
@@ -197,13 +187,14 @@ class Line(asyncio.Protocol):
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:
-                if type(reply) is hiredis.PushNotification:
-                    continue  # news that nobody asked for
-                if isinstance(reply, NoConnection):
-                    raise reply  # redis-py's word for a server that is there and cannot yet
+                if type(reply) is not list:  # as the scripts' are
+                    if type(reply) is hiredis.PushNotification:
+                        continue  # news that nobody asked for
+                    if isinstance(reply, NoConnection):
+                        raise reply  # redis-py's word for a server that is there and cannot yet
+                    if isinstance(reply, NOT_PRIMARY):
+                        failed = reply
                 sent.popleft().told(reply)
-                if isinstance(reply, NOT_PRIMARY):
-                    failed = reply
         except (RedisError, IndexError) as error:  # the latter: more replies than commands
             failed = error
         if failed is not None:

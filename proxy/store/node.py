@@ -22,8 +22,8 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.commands import Command, Work
-from proxy.store.lines import NOT_PRIMARY, Call, Line, Question, converse
-from proxy.store.reach import AT_ONCE, Away, Patience, unavailable
+from proxy.store.lines import NOT_PRIMARY, Call, Line, converse
+from proxy.store.reach import AT_ONCE, Away, Patience, Resent, unavailable
 
 _ATTEMPT: Final = 2.0  # seconds that a server which is there has for one command
 _TURN: Final = 0.02  # seconds
@@ -48,12 +48,13 @@ class Node:
         client: aioredis.Redis,
         patience: Patience,
         missed: Callable[[], object] | None = None,
+        resent: Resent | None = None,
     ) -> None:
         self.name = name
         # Its annotations answer for the synchronous client as well, and so fit neither.
         self.client: Any = client
         self.away: Away | None = None
-        self.resent = 0  # commands so far, of each of which the first may yet arrive
+        self.resent = resent or Resent()
         self._patience = patience
         # First come, first served: redis-py's pool lets newcomers overtake those that wait.
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -79,9 +80,10 @@ class Node:
     def ask(self, packed: bytes, twice: bool) -> asyncio.Future[Any]:
         """What comes of a packed command: the reply, or as a value the error that `use` raises."""
         # To find out the running loop is a system call (getpid): the line knows it.
-        loop = self._line.loop if self._line is not None else asyncio.get_running_loop()
+        line = self._line
+        loop = line.loop if line is not None else asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
-        self.send(Question(packed, twice, reply=reply))
+        self.send(Call(packed, twice, True, reply))
         return reply
 
     def send(self, call: Call) -> None:
@@ -89,9 +91,11 @@ class Node:
         if self.away is not None:
             call.told(unavailable(self.away.cause))
             return
-        if self._line is None:
-            self._line = Line(self.client, self._patience.command, self._silent, self._ended)
-        self._line.send(call)
+        line = self._line
+        if line is None:
+            line = Line(self.client, self._patience.command, self._silent, self._ended)
+            self._line = line
+        line.send(call)
 
     def _silent(self, line: Line) -> None:
         """Calls wait, and nothing is heard: the line may be stale, or the server gone."""
@@ -131,11 +135,12 @@ class Node:
         if there:
             await self._drop_idle()  # others may be as stale as this one was
         for call in calls:
-            if not there or not call.twice or call.given_up:
+            given_up = call.reply is not None and call.reply.done()
+            if not there or not call.twice or given_up:
                 call.told(unavailable(error))
                 continue
             call.twice = False
-            self.resent += 1
+            self.resent.count += 1
             if call is calls[0]:  # the line may have ended because of it
                 self._start(self._alone(call), "alone")
             else:
@@ -165,7 +170,7 @@ class Node:
                     await self._drop_idle()  # others may be as stale as this one was
                 if not (there and again):
                     raise unavailable(error) from error
-                self.resent += 1
+                self.resent.count += 1
         raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
@@ -273,6 +278,8 @@ class Alone:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.resent = node.resent
+        self.only: Node | None = node
 
     @property
     def nodes(self) -> list[Node]:
@@ -281,10 +288,6 @@ class Alone:
     @property
     def away(self) -> Away | None:
         return self._node.away
-
-    @property
-    def resent(self) -> int:
-        return self._node.resent
 
     def known(self, key: str) -> Node | None:
         return self._node

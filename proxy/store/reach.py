@@ -34,6 +34,13 @@ GATEWAY: Final = Patience(0.25, probing=True)
 PATIENT: Final = Patience(5.0, probing=False)
 
 
+@dataclass(slots=True)
+class Resent:
+    """How many commands a store was sent again: the first of each may yet arrive."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Away:
     """Since when (monotonic seconds) a server does not answer, and what came instead."""

@@ -13,15 +13,13 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Final, Protocol
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store, end_tasks, refused
-from proxy.store.commands import pack_head, pack_part
 from proxy.store.journal import Entry, Journal, outrun
 from proxy.store.layout import team_keys
-from proxy.store.lease import Lease, settlement
+from proxy.store.lease import Lease, settlement, to_settle
 from proxy.store.marks import Marks
 
 _BATCH: Final = 64
@@ -59,8 +57,7 @@ class Settlements:
         self._sending: list[Lease] = []
         self._later: deque[Lease] = deque()  # those that failed
         self._some = asyncio.Event()
-        self._none = asyncio.Event()
-        self._none.set()
+        self._none = asyncio.Event()  # told to those that wait for it
         self._taken = 0  # by the store, so far
         self._parked = 0
         self._noted: Collection[Lease] = ()  # those whose charge so far the journal has
@@ -77,32 +74,29 @@ class Settlements:
 
     def put(self, lease: Lease, *, soon: bool = True) -> None:
         """A lease that is over, with its charge set. Not `soon`: with what is sent next."""
-        self._none.clear()
-        script, arguments = settlement(lease)
-        keys = team_keys(lease.team)
-        then = partial(self._told, lease, self._marks.before(lease.team))
+        script, key, packed = to_settle(lease)
+        lease.mark = self._marks.before(lease.team)
         self._flying.add(lease)
-        packed = pack_head(script, keys, len(arguments) - 1) + pack_part(*arguments[1:])
-        if not self._store.begin(script, keys[0], packed, then, soon=soon):
+        if not self._store.begin(script, key, packed, self._told, lease, soon=soon):
             self._queue_up(lease)
 
-    def _told(self, lease: Lease, before: int, reply: Any) -> None:
+    def _told(self, lease: Lease, reply: Any) -> None:
         """The store has answered, or failed."""
-        if isinstance(reply, StoreUnavailable):
+        if type(reply) is list:
+            self._flying.discard(lease)
+            self._answered(lease, lease.mark, reply)
+            if not (self._flying or self.waiting):
+                self._none.set()
+                if self._journal is not None and self._journal.entries:
+                    self._some.set()
+        elif isinstance(reply, StoreUnavailable):
             lease.sent = True
             self._failed(lease, reply)
             self._flying.discard(lease)
             self._fallen.append(lease)
             self._some.set()
-        elif isinstance(reply, Exception):
-            self._queue_up(lease)  # it wants the script, or another server: a batch sees to that
         else:
-            self._flying.discard(lease)
-            self._answered(lease, before, reply)
-            if not (self._flying or self.waiting):
-                self._none.set()
-                if self._journal is not None and self._journal.entries:
-                    self._some.set()
+            self._queue_up(lease)  # it wants the script, or another server: a batch sees to that
 
     def _queue_up(self, lease: Lease) -> None:
         self._flying.discard(lease)
@@ -114,7 +108,9 @@ class Settlements:
 
     async def made(self) -> None:
         """Wait until the store has taken every settlement so far."""
-        await self._none.wait()
+        if self.waiting:
+            self._none.clear()
+            await self._none.wait()
 
     async def stop(self, deadline: float) -> None:
         """Wait for every settlement, at most `deadline` seconds; the journal keeps the rest."""

@@ -17,7 +17,7 @@ from proxy.domain.errors import StoreUnavailable
 from proxy.store import lines
 from proxy.store.client import Store, refused
 from proxy.store.layout import team_keys
-from proxy.store.lines import Call, Line, Question
+from proxy.store.lines import Call, Line
 from proxy.store.reach import GATEWAY
 from tests.store.ledgers import open_till, until
 from tests.store.wire import Wire, open_wire
@@ -53,7 +53,7 @@ class Wired:
     def ask(self, *names: str) -> list[asyncio.Future[Any]]:
         replies = [asyncio.get_running_loop().create_future() for _ in names]
         for name, reply in zip(names, replies, strict=True):
-            self.line.send(Question(name.encode(), True, reply=reply))
+            self.line.send(Call(name.encode(), True, reply=reply))
         return replies
 
 
@@ -258,7 +258,7 @@ async def test_asked_again(store_url: str) -> None:
         wire.hold = None
         await asyncio.gather(*(store.ping() for _ in range(20)))
         assert await asked == 0
-        assert store.resent > 0
+        assert store.resent.count > 0
 
 
 async def test_refused_when_asked_again(store_url: str) -> None:
@@ -277,4 +277,4 @@ async def test_never_answered(store_url: str, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(StoreUnavailable):
             await asked
         await store.ping()
-        assert store.resent == 1
+        assert store.resent.count == 1
