@@ -31,6 +31,15 @@ _LIMIT: Final = struct.Struct("<8d")
 #: A reservation's admission (ms), and whether it has expired.
 _HELD: Final = struct.Struct("<2d")
 _EXPIRED: Final = 2
+#: A charge: its amounts, and the cached and the image tokens among them.
+CHARGED: Final = struct.Struct("<7d")
+
+
+def script_words(script: str, words: tuple[str | int, ...]) -> tuple[str | int | bytes, ...]:
+    """A settlement's words, as its script takes them: `settle` wants its seven figures as one."""
+    if script != "settle":
+        return words
+    return *words[:3], CHARGED.pack(*words[3:10]), *words[10:]
 
 
 def tallies(key_id: str, model: str) -> list[str]:

@@ -20,6 +20,7 @@ import msgspec
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store
+from proxy.store.figures import script_words
 from proxy.store.layout import team_keys
 
 #: For as long the ledger can tell a settled reservation from a new one.
@@ -196,7 +197,11 @@ async def _replay_one(store: Store, orphan: Orphan, now: float) -> Replayed:
     fresh = [entry for entry in entries if now - entry.at < REPLAYABLE]
     answers: list[Any] = []
     for script in sorted({entry.script for entry in fresh}):
-        calls = [(team_keys(e.team), e.arguments) for e in fresh if e.script == script]
+        calls = [
+            (team_keys(e.team), script_words(script, e.arguments))
+            for e in fresh
+            if e.script == script
+        ]
         for first in range(0, len(calls), _BATCH):
             answers += await store.run_many(script, calls[first : first + _BATCH])
     refused = sum(isinstance(answer, StoreUnavailable) for answer in answers)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy.access import Access
@@ -20,14 +21,14 @@ from proxy.domain.quota import State
 from proxy.domain.ratelimits import Shown, limit_headers, shown_of
 from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
 from proxy.store.commands import Argument, pack_head, pack_part
-from proxy.store.figures import bucket_words, pack_limits, tallies
+from proxy.store.figures import CHARGED, bucket_words, pack_limits, script_words, tallies
 from proxy.store.layout import team_keys
 
 if TYPE_CHECKING:
     from proxy.store.ledger import Ledger
 
 
-class Lease:
+class Lease(Struct, eq=False):
     """One live reservation; as a block it is made, and settled when that is left.
 
     `figures` are those of its limits just before it, at `now` (ms). `charge` is there once
@@ -37,52 +38,43 @@ class Lease:
     it is over.
     """
 
+    ledger: Ledger
+    id: str
+    access: Access
+    team: str
+    model: str
+    provider: str
+    estimate: Estimate
+    meter: StreamMeter
     terms: Terms | None = None  # of its reserve
     figures: Sequence[int] = ()  # used, reserved and amount of each of the terms' bounds
-    now = 0
-    observed = False
-    made = True  # False: whether the store made it is not known
-    again = False  # its reserve was sent again: the first may come when all is over
-    missed = False  # a renewal could not reach the store
-    adrift = False  # meanwhile it ran out there
-    kept = False  # its settlement is in the journal
-    mark = 0  # the last writing of its team that was known when its settlement was sent
-    sent = False  # its settlement may have reached the store
+    now: int = 0
+    observed: bool = False
+    made: bool = True  # False: whether the store made it is not known
+    again: bool = False  # its reserve was sent again: the first may come when all is over
+    missed: bool = False  # a renewal could not reach the store
+    adrift: bool = False  # meanwhile it ran out there
+    kept: bool = False  # its settlement is in the journal
+    mark: int = 0  # the last writing of its team that was known when its settlement was sent
+    sent: bool = False  # its settlement may have reached the store
     refused_at: float | None = None  # since when (monotonic) a server that is there refuses it
-    taken_before = 0  # settlements by then
+    taken_before: int = 0  # settlements by then
     grace: Admitted | None = None
     charge: Charge | None = None
     lost: Callable[[GatewayError], None] | None = None
     drain: asyncio.Task[Any] | None = None
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        id: str,
-        access: Access,
-        model: str,
-        provider: str,
-        estimate: Estimate,
-        meter: StreamMeter,
-    ) -> None:
-        self._ledger = ledger
-        self.id = id
-        self.access = access
-        self.team = access.team.name
-        self.model = model
-        self.provider = provider
-        self.estimate = estimate
-        self.meter = meter
+    __repr__ = object.__repr__  # none of what it holds is for a log
 
     def __aenter__(self) -> Awaitable[Lease]:
-        return self._ledger.admit(self)
+        return self.ledger.admit(self)
 
     async def __aexit__(self, *_: object) -> None:
         """Settle it now, or when what it drains is over."""
         if self.drain is None:
-            self._ledger.end(self)
+            self.ledger.end(self)
         else:
-            self.drain.add_done_callback(lambda _: self._ledger.end(self))
+            self.drain.add_done_callback(lambda _: self.ledger.end(self))
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -103,17 +95,15 @@ class Lease:
         """What to charge should nothing more be heard of it: by then the upstream has likely been
         asked, though it may not have been yet.
         """
-        outcome = self._outcome()
+        outcome = self.outcome()
         if outcome.phase is Phase.NOT_CALLED:
             outcome = replace(outcome, phase=Phase.CALLED)
         return charge(self.estimate, outcome)
 
-    def finish(self) -> None:
-        """Fix the charge by what the meter knows now."""
-        self.charge = charge(self.estimate, self._outcome())
+    def outcome(self) -> Outcome:
+        """What the meter knows now.
 
-    def _outcome(self) -> Outcome:
-        """A meter that fails costs its client the reserve, and neither the settlement nor the
+        One that fails costs its client the reserve, and neither the settlement nor the
         leases of others.
         """
         try:
@@ -123,13 +113,14 @@ class Lease:
 
 
 _OWN: Final = 2  # words: the id, the figures
-_SETTLE: Final = 10
+_SETTLEMENT: Final = 4  # words: the id, the provider, the figures, whether a reserve may come
 _FIGURES: Final = struct.Struct("<7d")
 _TERMS: Final = struct.Struct("<3d")
 
 
-#: Packed as `pack` would, in one go: the id's length is its own, the figures' always the same.
+#: Packed as `pack` would, in one go: what has always the same length brings it along.
 _RESERVE: Final = b"%%b$%%d\r\n%%b\r\n$%d\r\n%%b\r\n%%b" % _FIGURES.size
+_SETTLE: Final = b"%%b$%%d\r\n%%b\r\n$%%d\r\n%%b\r\n$%d\r\n%%b\r\n$1\r\n%%b\r\n" % CHARGED.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +162,7 @@ def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
         *counters,
     )
     head, shown = pack_head("reserve", keys, _OWN + len(tail)), shown_of(bounds)
-    settle = pack_head("settle", keys, _SETTLE)
+    settle = pack_head("settle", keys, _SETTLEMENT)
     return Terms(keys[0], bounds, shown, head, pack_part(*tail), settle)
 
 
@@ -194,13 +185,19 @@ def to_renew(lease: Lease) -> list[Argument]:
 
 
 def to_settle(lease: Lease) -> tuple[str, str, bytes]:
-    """The script that charges a lease, one of its keys, and the call, packed."""
-    script, arguments = settlement(lease)
-    if lease.terms is not None:
-        return script, lease.terms.key, lease.terms.settle + pack_part(*arguments[1:])
-    keys = team_keys(lease.team)
-    packed = pack_head(script, keys, len(arguments) - 1) + pack_part(*arguments[1:])
-    return script, keys[0], packed
+    """The script that charges a lease that is over, a key of its team, and the call, packed."""
+    terms, spent = lease.terms, lease.charge
+    if terms is None or spent is None:
+        script, arguments = settlement(lease)
+        words, keys = script_words(script, arguments)[1:], team_keys(lease.team)
+        return script, keys[0], pack_head(script, keys, len(words)) + pack_part(*words)
+    a, id, provider = spent.amounts, lease.id.encode(), lease.provider.encode()
+    figures = CHARGED.pack(
+        a.requests, a.input, a.output, a.images, a.usd, spent.cached, spent.image
+    )
+    may_come = b"1" if lease.again or not lease.made else b"0"
+    own = (len(id), id, len(provider), provider, figures, may_come)
+    return "settle", terms.key, _SETTLE % (terms.settle, *own)
 
 
 def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:

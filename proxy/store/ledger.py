@@ -25,7 +25,7 @@ from proxy.domain.grace import Grace
 from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import Spent, State, failures, refusal
-from proxy.domain.usage import Estimate
+from proxy.domain.usage import Estimate, charge
 from proxy.store.client import Store, end_tasks
 from proxy.store.figures import CLOCK, pack_limits
 from proxy.store.journal import Journal
@@ -125,7 +125,7 @@ class Ledger:
         so, and StoreUnavailable.
         """
         id = f"{self._ids}{next(self._numbers)}"
-        return Lease(self, id, access, model, provider, estimate, meter)
+        return Lease(self, id, access, access.team.name, model, provider, estimate, meter)
 
     async def admit(self, lease: Lease) -> Lease:
         """Make a reservation, or let it in without the store."""
@@ -148,7 +148,7 @@ class Ledger:
     def _give_back(self, lease: Lease) -> None:
         """Undo a reservation that may have been made all the same; nothing was used."""
         lease.made = False
-        lease.finish()
+        lease.charge = charge(lease.estimate, lease.outcome())
         self._settlements.put(lease)
 
     def _admit_without(self, lease: Lease, error: StoreUnavailable) -> None:
@@ -241,7 +241,7 @@ class Ledger:
     def end(self, lease: Lease) -> None:
         """A lease is over: settle it."""
         self._live.pop(lease.id, None)
-        lease.finish()
+        lease.charge = charge(lease.estimate, lease.outcome())
         if lease.grace is not None and self._grace is not None and lease.charge is not None:
             self._grace.end(lease.grace, lease.charge.amounts)
         self._settlements.put(lease, soon=len(self._live) < _FEW)

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store, end_tasks, refused
+from proxy.store.figures import script_words
 from proxy.store.journal import Entry, Journal, outrun
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease, settlement, to_settle
@@ -69,8 +70,8 @@ class Settlements:
     @property
     def waiting(self) -> int:
         """Those that the store has not taken yet."""
-        some = (self._flying, self._fallen, self._queue, self._sending, self._later)
-        return sum(map(len, some))
+        at_once = len(self._flying) + len(self._fallen)
+        return at_once + len(self._queue) + len(self._sending) + len(self._later)
 
     def put(self, lease: Lease, *, soon: bool = True) -> None:
         """A lease that is over, with its charge set. Not `soon`: with what is sent next."""
@@ -210,7 +211,7 @@ class Settlements:
         failed = []
         for script, some in scripts.items():
             before = [self._marks.before(lease.team) for lease, _ in some]
-            calls = [(team_keys(lease.team), arguments) for lease, arguments in some]
+            calls = [(team_keys(lease.team), script_words(script, words)) for lease, words in some]
             try:
                 results = await self._store.run_many(script, calls)
             except StoreUnavailable as error:

@@ -210,7 +210,8 @@ class Scripts:
         image: int = 0,
         void: bool = False,
     ) -> str:
-        reply = self.run("settle", now, id, provider, *amounts, cached, image, int(void))
+        spent = struct.pack("<7d", *amounts, cached, image)
+        reply = self.run("settle", now, id, provider, spent, int(void))
         return str(reply[0].decode())
 
     def post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_memory_full(scripts: Scripts) -> None:
 
 
 def settlement(id: str) -> list[Any]:
-    return [NOON, id, "p1", *tokens(1), 0, 0, 0]
+    return [NOON, id, "p1", struct.pack("<7d", *tokens(1), 0, 0), 0]
 
 
 async def test_flushed(store: Store) -> None:

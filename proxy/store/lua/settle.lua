@@ -1,16 +1,14 @@
 #!lua flags=allow-oom
 -- settle: charges a reservation what it really used, at most once.
 --
--- ARGV   1 now ('': the server's time), 2 id, 3 provider, 4-8 amounts, 9 cached tokens,
---        10 image tokens, 11 '1': a reserve may still be on its way, and must then fail
+-- ARGV   1 now ('': the server's time), 2 id, 3 provider, 4 packed, seven doubles: amounts, cached
+--        tokens, image tokens; 5 '1': a reserve may still be on its way, and must then fail
 -- Returns {'settled', writing}; 'late' where the lease had run out and the difference was
 --        charged; {'absent'} where it was settled before, or never made: nothing is charged.
 
 -- include: layout
--- include: amounts
 -- include: reservations
-local id, provider, void = ARGV[2], ARGV[3], ARGV[11] == '1'
-local amounts, cached, image = amounts_at(4), tonumber(ARGV[9]), tonumber(ARGV[10])
+local id, provider, void = ARGV[2], ARGV[3], ARGV[5] == '1'
 local reservation, packed = get(id)
 if packed == '' or not (reservation or void) then return {'absent'} end
 
@@ -35,6 +33,8 @@ end
 -- include: buckets
 -- include: charging
 -- include: rows
+local requests, input, output, images, usd, cached, image = struct.unpack('<ddddddd', ARGV[4])
+local amounts = {requests, input, output, images, usd, input + output}
 charge(reservation, packed, fields, counters, amounts)
 if late then
   -- What the sweep charged stands under the provider that was reserved: move it here.
