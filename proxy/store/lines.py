@@ -1,6 +1,7 @@
 """A connection to a server on which commands follow each other without waiting for replies.
 
-What comes in one turn of the loop goes out in one write. A reply costs no task, no lock and no
+What comes in one turn of the loop goes out in one write, but for the first on a line that waits
+for nothing: that need not wait for the next turn either. A reply costs no task, no lock and no
 timer of its own: replies come in the order of their commands, and one timer a connection looks
 whether anything has been heard at all.
 """
@@ -104,7 +105,7 @@ class Line(asyncio.Protocol):
         self._connecting = self.loop.create_task(self._connect(), name="store-connect")
 
     def send(self, call: Call) -> None:
-        """Send a command with all others of this turn of the loop."""
+        """Send a command: at once where nothing is under way, else with all others of this turn."""
         if not (self._sent or self._waiting):
             self._heard = self.loop.time()
             if self._watch is None:
@@ -112,7 +113,9 @@ class Line(asyncio.Protocol):
         self._waiting.append(call)
         if self._flushing:
             return
-        if call.soon:
+        if call.soon and not self._sent:
+            self._flush()
+        elif call.soon:
             self._flushing = True
             self.loop.call_soon(self._flush)
         elif not self._holding:

@@ -79,10 +79,13 @@ async def turns() -> None:
 
 
 async def test_one_write(wired: Wired) -> None:
-    """What comes in one turn of the loop goes out together, each to its own reply."""
+    """The first goes out at once, what else comes in that turn of the loop together, each to its
+    own reply.
+    """
     replies = wired.ask("a", "b", "c")
+    assert wired.written == [b"a"]
     await turns()
-    assert wired.written == [b"abc"]
+    assert wired.written == [b"a", b"bc"]
     wired.line.data_received(b"+A\r\n+B")
     wired.line.data_received(b"\r\n:3\r\n")
     assert [reply.result() for reply in replies] == [b"A", b"B", 3]
@@ -125,9 +128,9 @@ async def test_bounded(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_UNANSWERED", 3)
     wired.ask(*"abcdefg")
     await turns()
-    assert wired.written == [b"abc"]
+    assert wired.written == [b"a", b"bc"]
     wired.line.data_received(b"+A\r\n+B\r\n")
-    assert wired.written == [b"abc", b"de"]
+    assert wired.written == [b"a", b"bc", b"de"]
 
 
 async def test_errors_are_not_shared(wired: Wired) -> None:
@@ -146,7 +149,7 @@ async def test_cancelled(wired: Wired) -> None:
     for reply in (first, third):
         reply.cancel()
     await turns()
-    assert wired.written == [b"ab", b"d"]
+    assert wired.written == [b"a", b"b", b"d"]
     wired.line.data_received(b"+A\r\n+B\r\n+D\r\n")
     assert (await second, await fourth) == (b"B", b"D")
 
