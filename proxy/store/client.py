@@ -25,7 +25,7 @@ from proxy.store.commands import Argument as Argument
 from proxy.store.commands import Command, Work, asking, copied, pack, pack_script, with_source
 from proxy.store.commands import script_source as script_source
 from proxy.store.layout import SCHEMA, VERSION
-from proxy.store.lines import Errand
+from proxy.store.lines import Errand, Told
 from proxy.store.node import Alone, Node
 from proxy.store.reach import GATEWAY as GATEWAY  # its users find them here
 from proxy.store.reach import PATIENT as PATIENT
@@ -194,20 +194,12 @@ class Store:
             self._observer(script)(time.perf_counter() - begun)
 
     def begin(
-        self,
-        script: str,
-        key: str,
-        packed: bytes,
-        then: Callable[[T, Any], None],
-        of: T,
-        *,
-        soon: bool,
+        self, script: str, key: str, packed: bytes, then: Told[T], of: T, *, soon: bool
     ) -> bool:
         """Send a script, at once or with what comes next, and wait for nothing.
 
-        `then` is told what it is `of`, and the reply, or as a value the error, which may be one
-        that `run` would do something about. False where nothing was sent: nobody knows which
-        server has the key.
+        The error may be one that `run` would do something about. False where nothing was sent:
+        nobody knows which server has the key.
         """
         node = self._only or self.servers.known(key)
         if node is None:

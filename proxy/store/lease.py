@@ -196,8 +196,8 @@ def to_settle(lease: Lease) -> tuple[str, str, bytes]:
         a.requests, a.input, a.output, a.images, a.usd, spent.cached, spent.image
     )
     may_come = b"1" if lease.again or not lease.made else b"0"
-    own = (len(id), id, len(provider), provider, figures, may_come)
-    return "settle", terms.key, _SETTLE % (terms.settle, *own)
+    packed = _SETTLE % (terms.settle, len(id), id, len(provider), provider, figures, may_come)
+    return "settle", terms.key, packed
 
 
 def settlement(lease: Lease) -> tuple[str, tuple[str | int, ...]]:

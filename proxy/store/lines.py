@@ -27,6 +27,8 @@ NOT_PRIMARY: Final = (ReadOnlyError, MasterDownError)
 _ENDED: Final = "the connection has ended"
 
 T = TypeVar("T")
+#: Told what a reply is of, and the reply, or as a value the error in its place.
+Told = Callable[[T, Any], None]
 
 
 async def converse(client: Any, *words: str) -> Any:
@@ -64,7 +66,7 @@ class Errand(Call, Generic[T], eq=False, kw_only=True):
     """
 
     observe: Callable[[float], None]
-    then: Callable[[T, Any], None]
+    then: Told[T]
     of: T
     begun: float = msgspec.field(default_factory=time.perf_counter)
 

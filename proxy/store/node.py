@@ -80,8 +80,7 @@ class Node:
     def ask(self, packed: bytes, twice: bool) -> asyncio.Future[Any]:
         """What comes of a packed command: the reply, or as a value the error that `use` raises."""
         # To find out the running loop is a system call (getpid): the line knows it.
-        line = self._line
-        loop = line.loop if line is not None else asyncio.get_running_loop()
+        loop = self._line.loop if self._line is not None else asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         self.send(Call(packed, twice, True, reply))
         return reply
@@ -91,11 +90,9 @@ class Node:
         if self.away is not None:
             call.told(unavailable(self.away.cause))
             return
-        line = self._line
-        if line is None:
-            line = Line(self.client, self._patience.command, self._silent, self._ended)
-            self._line = line
-        line.send(call)
+        if self._line is None:
+            self._line = Line(self.client, self._patience.command, self._silent, self._ended)
+        self._line.send(call)
 
     def _silent(self, line: Line) -> None:
         """Calls wait, and nothing is heard: the line may be stale, or the server gone."""
