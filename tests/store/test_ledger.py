@@ -13,9 +13,12 @@ import pytest
 
 from proxy.domain.errors import LimitExceeded, StoreUnavailable, Unauthorized
 from proxy.domain.limits import parse_limit
+from proxy.domain.usage import Amounts, Charge
 from proxy.store import ledger, lines
+from proxy.store.commands import pack_script
+from proxy.store.figures import script_words
 from proxy.store.layout import team_keys
-from proxy.store.lease import key_end, terms_of, to_reserve
+from proxy.store.lease import key_end, settlement, terms_of, to_reserve, to_settle
 from proxy.store.ledger import Ledger
 from tests.store.ledgers import Meter, Till, open_till, until, worst
 from tests.store.wire import Wire, open_wire
@@ -143,6 +146,18 @@ async def test_key_ends(till: Till) -> None:
     end = old.key.secrets[1].expires_at or 0
     async with till.reserve(old, 1) as rotated:
         assert key_end(rotated.access) == end * 1000 < 4_000_000_000_000
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_settlements_are_alike(till: Till, made: bool) -> None:
+    """A settlement that is sent at once is the same command as one that is sent in a batch."""
+    async with till.reserve(await till.access(), 1) as lease:
+        lease.made = made
+        lease.charge = Charge(Amounts(1, 20, 30, 4, 5 * 10**15), 6, 7, "upstream")
+        script, words = settlement(lease)
+        again = pack_script(script, team_keys(lease.team), script_words(script, words))
+        assert to_settle(lease) == (script, team_keys(lease.team)[0], again)
+        lease.made = True
 
 
 async def test_settles_after_outage(wired: tuple[Wire, Till]) -> None:
