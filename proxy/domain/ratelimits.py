@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from proxy.domain.identity import Bound
 from proxy.domain.usage import Amounts
 from proxy.domain.windows import whole_at
 
-#: Which of the headers tell of a unit.
-_KINDS: Final = {
-    "requests": "requests",
-    "tokens": "tokens",
-    "input tokens": "tokens",
-    "output tokens": "tokens",
+Count = Callable[[Amounts], int]
+
+#: Which of the headers tell of a unit, and what a request takes of it.
+_KINDS: Final[Mapping[str, tuple[str, Count]]] = {
+    "requests": ("requests", attrgetter("requests")),
+    "tokens": ("tokens", lambda amounts: amounts.input + amounts.output),
+    "input tokens": ("tokens", attrgetter("input")),
+    "output tokens": ("tokens", attrgetter("output")),
 }
+_NOTHING: Final = Amounts(0, 0, 0, 0, 0)
 
 #: Names of headers (the limit, what remains of it, when it is whole again), and the limits that
-#: they may tell of: each its unit, its window, and where its figures begin.
-Shown = tuple[tuple[tuple[str, str, str], tuple[tuple[str, str, int], ...]], ...]
+#: they may tell of: each what a request takes of it, its window, and where its figures begin.
+Shown = tuple[tuple[tuple[str, str, str], tuple[tuple[Count, str, int], ...]], ...]
 
 
 def shown_of(bounds: Iterable[Bound]) -> Shown:
     """What the headers may tell of limits whose figures come in this order, three to each."""
-    found: defaultdict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    found: defaultdict[str, list[tuple[Count, str, int]]] = defaultdict(list)
     for index, bound in enumerate(bounds):
         limit = bound.limit
         if limit.unit in _KINDS:
-            found[_KINDS[limit.unit]].append((limit.unit, limit.window, 3 * index))
+            kind, count = _KINDS[limit.unit]
+            found[kind].append((count, limit.window, 3 * index))
     prefix = "x-ratelimit"
     return tuple(
         ((f"{prefix}-limit-{kind}", f"{prefix}-remaining-{kind}", f"{prefix}-reset-{kind}"), (*of,))
@@ -48,13 +53,12 @@ def limit_headers(
     reserved since they were read, if anything was.
     """
     headers: dict[str, str] = {}
+    taken = asked or _NOTHING
     for (limit, remaining, reset), candidates in shown:
         least = math.inf
-        for unit, window, at in candidates:
-            used, reserved, amount = figures[at : at + 3]
-            if asked is not None:
-                used += asked.of(unit)
-            left = amount - used - reserved
+        for count, window, at in candidates:
+            used, amount = figures[at] + count(taken), figures[at + 2]
+            left = amount - used - figures[at + 1]
             share = left / amount if left > 0 else 0.0
             if share < least:
                 least, told = share, (window, used, amount, left)
