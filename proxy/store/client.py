@@ -95,8 +95,7 @@ class Store:
         wait_ms: int = 0,
     ) -> None:
         self.servers = servers
-        self.resent = servers.resent
-        self._only = servers.only  # spares a call
+        self.resent, self._only = servers.resent, servers.only
         self._observer = cache(observe)
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms
