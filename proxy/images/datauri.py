@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
 import io
 import re
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
+import pybase64
 
 from proxy.domain.cuts import MOST_HEAD
 from proxy.domain.steps import STEP, Steps
@@ -18,15 +17,10 @@ _HEADER: Final = re.compile(
     r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)(?:;[a-z0-9.+-]+=[a-z0-9.+_\"-]*)*;base64,",
     re.ASCII | re.IGNORECASE,
 )
-_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-
 #: Looks at base64 may come to as much as decoding so many bytes, about a millisecond; the look
 #: itself costs as much as these.
 _MOST_LOOKS: Final = 256 << 10
 _A_LOOK: Final = 256
-
-#: Base64 that was checked; twice as fast as binascii's.
-_DECODER: Final = msgspec.json.Decoder(bytes)
 
 
 class Dense(Exception):
@@ -56,15 +50,14 @@ class Base64:
         self._left -= len(text) + _A_LOOK
         if self._left < 0:
             raise Dense
-        return binascii.a2b_base64(text)[start - first * 3 : stop - first * 3]
+        return pybase64.b64decode(text)[start - first * 3 : stop - first * 3]
 
     def decode(self) -> Steps[bytes]:
         """All of them."""
         with io.BytesIO() as data:  # gives its bytes away without a copy
             for start in range(0, len(self._text), STEP):
                 yield
-                text = b"".join((b'"', self._text[start : start + STEP], b'"'))
-                data.write(_DECODER.decode(text))
+                data.write(pybase64.b64decode(self._text[start : start + STEP]))
             return data.getvalue()
 
 
@@ -91,14 +84,12 @@ def parse_data_uri(head: str, text: bytes | memoryview, max_bytes: int) -> Steps
     size = decoded_size(text)
     if size > max_bytes:
         raise refuse("too_large", f"the image has {size} bytes; at most {max_bytes} are allowed")
-    end = len(text) - _padding(text)
-    for start in range(0, end, STEP):
+    if not text or len(text) % 4:
+        raise _not_base64()
+    for start in range(0, len(text), STEP):
         if start:
             yield
-        if bytes(text[start : min(start + STEP, end)]).translate(None, _ALPHABET):
-            raise _not_base64()
-    if not text or len(text) % 4 or _loses_bits(bytes(text[-4:])):
-        raise _not_base64()
+        _check(text[start : start + STEP], last=start + STEP >= len(text))
     return DataImage(header[1].lower(), Base64(text))
 
 
@@ -113,7 +104,7 @@ def encode_base64(data: bytes) -> Steps[bytes]:
     for start in range(0, len(data), STEP):
         if start:
             yield
-        text.write(binascii.b2a_base64(memoryview(data)[start : start + STEP], newline=False))
+        text.write(pybase64.b64encode(memoryview(data)[start : start + STEP]))
     return text.getvalue()
 
 
@@ -121,9 +112,17 @@ def _padding(text: bytes | memoryview) -> int:
     return bytes(text[-2:]).count(b"=")
 
 
-def _loses_bits(last: bytes) -> bool:
-    """Whether the last group says more than the bytes that it stands for (3.5)."""
-    return binascii.b2a_base64(binascii.a2b_base64(last), newline=False) != last
+def _check(part: bytes | memoryview, *, last: bool) -> None:
+    """Raise ImageRefused for what is not base64, or says more than the bytes that it stands for
+    (3.5), as its last group can; padding before the `last` part would be an end.
+    """
+    try:
+        pybase64.b64decode(part, validate=True)  # ten times as fast as a look at the alphabet
+    except ValueError:
+        raise _not_base64() from None
+    end = bytes(part[-4:])
+    if end.endswith(b"=") and not (last and pybase64.b64encode(pybase64.b64decode(end)) == end):
+        raise _not_base64()
 
 
 def _not_base64() -> Exception:
