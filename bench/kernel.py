@@ -25,7 +25,12 @@ def missing() -> str | None:
 
 
 def cores() -> tuple[int, int]:
-    """The gateway's core and the load's; the same where there is only one."""
+    """The gateway's core and the load's; the same where there is only one.
+
+    Raises SystemExit where nothing can be measured.
+    """
+    if why := missing():
+        raise SystemExit(why)
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[0], allowed[1 % len(allowed)]
 

@@ -179,11 +179,9 @@ def tell(line: str) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     args = arguments(words)
-    if why := kernel.missing():
-        raise SystemExit(why)
+    cores = kernel.cores()
     kernel.allow_open_files()
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
-    cores = kernel.cores()
     if args.peers:
         install()
     tell(f"seed {seed}; gateways on core {cores[0]}, everything else on core {cores[1]}")

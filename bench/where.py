@@ -86,8 +86,6 @@ def main() -> int:
     parser = ArgumentParser("python -m bench.where", description=__doc__)
     parser.add_argument("--scenario", choices=SCENARIOS, default="n1", help="(%(default)s)")
     args = parser.parse_args()
-    if why := kernel.missing():
-        raise SystemExit(why)
     kernel.allow_open_files()
     with tempfile.TemporaryDirectory(prefix="vg-") as folder:
         micros, found = sample(Path(folder), args.scenario)
