@@ -26,7 +26,7 @@ from proxy.upstream.call import Outgoing, Provider
 from proxy.web.answer import REQUEST_ID
 from proxy.web.door import DOOR, Door
 from proxy.web.read import bearer_token, read_body
-from proxy.web.relay import relay
+from proxy.web.relay import outliving, relay
 from proxy.web.trace import TRACE, Trace
 
 MAX_TOKENS_HEADER: Final = "x-visiongate-max-tokens"
@@ -80,7 +80,9 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         headers = answer_headers(asked, request, model, lease)
         # They may be of many megabytes, and a stream may last for minutes.
         del body, asked, capped, request, messages
-        return await relay(http, door, trace, outgoing, headers, lease, stream=streamed)
+        trace.ended = "client_gone"  # until something else is known
+        work = relay(http, door, trace, outgoing, headers, lease, stream=streamed)
+        return await outliving(work, door, lease, stream=streamed)
 
 
 def check_use(request: ChatRequest, model: Model, key: Access) -> None:

@@ -32,7 +32,7 @@ class _SlowClient(GatewayError):
     reason = "slow_client"
 
 
-def relay(
+async def relay(
     http: web.Request,
     door: Door,
     trace: Trace,
@@ -41,30 +41,13 @@ def relay(
     lease: Lease,
     *,
     stream: bool,
-) -> Awaitable[web.StreamResponse]:
+) -> web.StreamResponse:
     """Ask the upstream and pass on what it answers; `headers` go with the answer, and are its own.
 
-    Raises GatewayError for what goes wrong before the answer's first byte, and
-    ConnectionError where the client has gone.
+    The call can be ended from its beginning; a failure is accounted for. Raises GatewayError for
+    what goes wrong before the answer's first byte, and ConnectionError where the client has gone.
     """
-    trace.ended = "client_gone"  # until something else is known
     headers[SOURCE] = "upstream"
-    work = _relayed(http, door, trace, outgoing, headers, lease, stream)
-    if not stream:
-        return _outlive(door, work, lease)
-    return _outlive(door, work, lease, _READ_ON) if lease.access.drain else work
-
-
-async def _relayed(
-    http: web.Request,
-    door: Door,
-    trace: Trace,
-    outgoing: Outgoing,
-    headers: dict[str, str],
-    lease: Lease,
-    stream: bool,
-) -> web.StreamResponse:
-    """A call that can be ended from its beginning; a failure is accounted for."""
     call = door.upstreams[outgoing.transport].open(outgoing, lease.meter.called)
     lease.lost = call.abort
     door.calls.add(call)
@@ -88,6 +71,15 @@ async def _relayed(
         lease.lost = None
         door.calls.discard(call)
         call.leave()
+
+
+def outliving(
+    work: Coroutine[Any, Any, web.StreamResponse], door: Door, lease: Lease, *, stream: bool
+) -> Awaitable[web.StreamResponse]:
+    """The work of `relay`, which outlives its client where only its end tells the charge."""
+    if not stream:
+        return _outlive(door, work, lease)
+    return _outlive(door, work, lease, _READ_ON) if lease.access.drain else work
 
 
 async def _outlive(
