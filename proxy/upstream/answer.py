@@ -14,12 +14,16 @@ from typing import Final
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.call import BROKEN, LATE, Sink, Timeouts, gathered
-from proxy.upstream.connection import Connection, Dropped
+from proxy.upstream.connection import Connection
 from proxy.upstream.framing import BadAnswer, Framing
-from proxy.upstream.http1 import Head, read_head
+from proxy.upstream.http1 import read_head
 
 #: Bytes that are held for who does not take them yet; the socket is not read beyond.
 _HELD: Final = 64 * 1024
+
+
+class Dropped(UpstreamFailed):
+    """The connection was closed before anything came back."""
 
 
 class Answer:
@@ -27,20 +31,20 @@ class Answer:
 
     __slots__ = (
         "_all_by",
+        "_answering",
         "_error",
         "_first_by",
         "_flow",
         "_flushing",
         "_framing",
-        "_head",
-        "_heard",
         "_held",
         "_held_size",
         "_idle",
-        "_last",
+        "_keep",
         "_loop",
         "_paused",
         "_raw",
+        "_reusable",
         "_sink",
         "_stopped",
         "_transport",
@@ -49,6 +53,7 @@ class Answer:
         "chunks",
         "connection",
         "headers",
+        "heard",
         "status",
     )
 
@@ -61,7 +66,8 @@ class Answer:
         self.status = 0  # until the head has come
         self.headers: Mapping[str, str] = {}
         self._raw: bytes | bytearray = b""  # of a head that has begun
-        self._head: Head | None = None
+        self._reusable = False  # the connection, by what the server says of it
+        self._keep: float | None = None  # and for how many seconds
         self._framing: Framing | None = None
         self._held: deque[bytes] | None = None  # of the body; empty ones are large
         self._held_size = 0
@@ -72,8 +78,8 @@ class Answer:
         self._stopped = False  # reading the socket
         self._error: BaseException | None = None
         self._waiter: Future[None] | None = None
-        self._heard = False
-        self.begun = self._last = begun = monotonic()  # the last: when something came
+        self._answering = False  # something has come
+        self.begun = self.heard = begun = monotonic()
         self._idle = timeouts.idle
         self._all_by = begun + timeouts.total
         self._first_by = min(begun + timeouts.first_byte, self._all_by)
@@ -92,8 +98,7 @@ class Answer:
 
     @property
     def over(self) -> bool:
-        framing = self._framing
-        return framing is not None and framing.done and self._held is None
+        return self._done and self._held is None
 
     async def first(self) -> bytes:
         while not (self._held or self._done):
@@ -105,14 +110,18 @@ class Answer:
 
     async def deliver(self, sink: Sink) -> None:
         self._sink = sink
-        self._flow = None if self._paused else sink
-        self._last = monotonic()
+        self._flow = self._open_to()
+        self.heard = monotonic()
         self._flush()
         self._watch()
         while self._held or not (self._done or self._error):
             await self._change()
         if self._error is not None:
             raise self._error
+
+    def _open_to(self) -> Sink | None:
+        """Who takes what comes, as it comes."""
+        return None if self._paused or self._error is not None else self._sink
 
     async def read(self, limit: int) -> bytes:
         return await gathered(self.deliver, limit)
@@ -124,8 +133,8 @@ class Answer:
     def resume(self) -> None:
         self._paused = False
         if not self._left:
-            self._flow = self._sink if self._error is None else None
-            self._last = monotonic()  # the client's pace was the client's deadline
+            self._flow = self._open_to()
+            self.heard = monotonic()  # the client's pace was the client's deadline
             self._flush()
             self._watch()
 
@@ -151,9 +160,10 @@ class Answer:
         if framing is None or flow is None:
             self._collect(data)
             return
-        self._last = monotonic()
+        self.heard = monotonic()
         try:
-            if body := framing.feed(data):
+            body = framing.feed(data)
+            if body:
                 self.chunks = data if framing.whole else b""
                 flow(body)
         except BadAnswer as error:
@@ -170,7 +180,7 @@ class Answer:
             framing.done = True
             self.wake()
         elif self._error is None and not self._done:
-            self._fail((UpstreamFailed if self._heard else Dropped)(BROKEN))
+            self._fail((UpstreamFailed if self._answering else Dropped)(BROKEN))
 
     def wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -205,7 +215,7 @@ class Answer:
 
     def _begin(self, data: bytes) -> bytes:
         """Read on in the head; what of the body has come with it."""
-        self._heard = True
+        self._answering = True
         seen = 0
         if self._raw:
             seen = max(len(self._raw) - 3, 0)
@@ -214,8 +224,8 @@ class Answer:
         if head is None:
             self._raw = bytearray(rest) if isinstance(rest, bytes) else rest
             return b""
-        self._head = head
         self.status, self.headers, self._framing = head.status, head.headers, head.framing
+        self._reusable, self._keep = head.reusable, head.keep
         self._raw = b""
         return bytes(rest)
 
@@ -280,7 +290,7 @@ class Answer:
         """The next deadline; a client that is slow has one of its own."""
         if self._sink is None:
             return self._first_by
-        return self._all_by if self._paused else min(self._last + self._idle, self._all_by)
+        return self._all_by if self._paused else min(self.heard + self._idle, self._all_by)
 
     def _watch(self) -> None:
         self._connected.watch(self._due())

@@ -115,8 +115,12 @@ class Call(Endable, Protocol):
     headers: Mapping[str, str]
 
     @property
+    def heard(self) -> float:
+        """When something came last, by `time.monotonic`."""
+
+    @property
     def chunks(self) -> bytes:
-        """While a sink is called: the whole HTTP chunks that its bytes came in, else b""."""
+        """The whole HTTP chunks that what the sink got last came in, b"" where it came in none."""
 
     @property
     def over(self) -> bool:

@@ -6,12 +6,6 @@ import asyncio
 import ssl
 from typing import Protocol, cast
 
-from proxy.domain.errors import UpstreamFailed
-
-
-class Dropped(UpstreamFailed):
-    """The connection was closed before anything came back."""
-
 
 class Exchange(Protocol):
     """Whoever the bytes are for."""
@@ -52,7 +46,7 @@ class Connection(asyncio.Protocol):
         self.loop = loop
         self._open = open
         self._closed = False
-        self.closing = False  # or closed, by either side
+        self.closing = False  # or closed, by either side; a transport that broke may know before
         self.exchange: Exchange | None = None
         self.served = 0  # requests
         self.expires = 0.0  # when to close it, while nobody uses it

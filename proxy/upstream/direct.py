@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.answer import Answer
+from proxy.upstream.answer import Answer, Dropped
 from proxy.upstream.call import BROKEN, LATE, OWN_HEADERS, PART, Outgoing
-from proxy.upstream.connection import Connection, Dropped
+from proxy.upstream.connection import Connection
 from proxy.upstream.http1 import header_lines
 from proxy.upstream.pool import Origin, Pool, located
 
@@ -46,7 +46,7 @@ class DirectCall(Answer):
     __slots__ = ("_called", "_connecting", "_origin", "_outgoing", "_pool", "_reason", "_sent")
 
     def __init__(self, pool: Pool, outgoing: Outgoing, sent: Callable[[], None]) -> None:
-        Answer.__init__(self, outgoing.timeouts)  # `super()` takes its time
+        super().__init__(outgoing.timeouts)
         self._connecting: asyncio.Timeout | None = None
         self._reason: GatewayError | None = None  # why it was aborted before it had a connection
         self._pool = pool
@@ -79,7 +79,7 @@ class DirectCall(Answer):
             # said something, or taken longer: beyond the deadline for connecting there is no
             # second try.
             self._finish(kept)
-            kept = None
+            kept, self._sent = None, False
             self.attach(await self._connect())
 
     def abort(self, reason: GatewayError) -> None:
@@ -94,8 +94,8 @@ class DirectCall(Answer):
         if connection is not None:
             if connection.served == 1 and self.status:
                 self._pool.remember(self._origin, connection)
-            if self._finish(connection) and self._head is not None:
-                self._pool.give(self._origin, connection, self._head.keep)
+            if self._finish(connection):
+                self._pool.give(self._origin, connection, self._keep)
 
     async def _send(self, head: bytes, parts: Iterator[bytes]) -> bool:
         """A large request, as fast as the server reads it; one that answers before it has read all
@@ -113,15 +113,16 @@ class DirectCall(Answer):
 
     def _finish(self, connection: Connection) -> bool:
         """End the exchange; whether its connection can carry another one."""
-        head = self._head
+        framing = self._framing
         kept = (
-            head is not None
-            and head.reusable
-            and head.framing.done
-            and not head.framing.excess
+            framing is not None
+            and self._reusable
+            and framing.done
+            and not framing.excess
             and self._sent
             and self._error is None
             and not connection.closing
+            and not self._transport.is_closing()
             and not self._transport.get_write_buffer_size()
         )
         if self._stopped:

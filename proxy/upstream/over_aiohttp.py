@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from time import monotonic
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
@@ -124,6 +125,7 @@ class AiohttpCall:
         self._all_by = begun + timeouts.total
         self._idle = timeouts.idle
         self._asking = asyncio.timeout_at(self._first_by)
+        self.heard = monotonic()
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -179,6 +181,7 @@ class AiohttpCall:
                         await self._flowing.wait()
                     timeout.reschedule(min(time() + self._idle, self._all_by))
                     data = await self._more()
+                    self.heard = monotonic()
                     if not data:
                         return
                     sink(data)

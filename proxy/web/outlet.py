@@ -129,8 +129,7 @@ class Outlet:
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(frame)
-            # What was taken at once, as most is, paused nobody.
-            return not transport.get_write_buffer_size() or not self._protocol.writing_paused
+            return not self._protocol._paused  # by a method's call less than `writing_paused`
         if not self._reads_on:
             raise ClientConnectionResetError(_GONE)
         return True

@@ -71,16 +71,22 @@ def test_chunks_that_can_be_sent_as_they_are(
 def test_a_chunk_of_another_size_than_it_says(size: int, more: int, end: bytes) -> None:
     """One read or many of one byte: what is no whole chunk is read, or refused, just the same."""
     wire = b"%x\r\n%b%b" % (size, b"\r\n" * ((size + more) // 2), end)
-    framing = Chunked()
-    once, each = _fate(framing, [wire]), _fate(Chunked(), cut(wire, list(range(len(wire)))))
+    framing, other = Chunked(), Chunked()
+    once, each = _fate(framing, [wire]), _fate(other, cut(wire, list(range(len(wire)))))
     assert once == each
-    assert not framing.whole or once == wire[wire.index(b"\n") + 1 : -2]
+    assert (framing.done, framing.excess) == (other.done, other.excess)
+    assert not framing.whole or once == (wire[wire.index(b"\n") + 1 : -2], False)
 
 
-def _fate(framing: Framing, pieces: list[bytes]) -> bytes | None:
-    with suppress(BadAnswer):
-        return read(framing, pieces)
-    return None
+def _fate(framing: Framing, pieces: list[bytes]) -> tuple[bytes, bool]:
+    """What is read, and whether it ends in a refusal."""
+    body = b""
+    try:
+        for piece in pieces:
+            body += framing.feed(piece)
+    except BadAnswer as error:
+        return body + error.before, True
+    return body, False
 
 
 @given(CHUNKS, st.integers(1, 2000))
@@ -120,6 +126,16 @@ def test_data_that_looks_like_the_end() -> None:
     assert (framing.whole, framing.done) == (False, False)
     assert framing.feed(b"xyz\r\n0\r\n\r\n") == b"xyz"
     assert framing.done
+
+
+@pytest.mark.parametrize("body", [b"2\r\nhi\r\n0\r\n\r\n", b"2;a\r\nhi\r\n0\r\n\r\n"])
+def test_what_comes_after_the_end(body: bytes) -> None:
+    """After a body's end nothing is of the body, be it a chunk in itself."""
+    framing = Chunked()
+    assert framing.feed(body) == b"hi"
+    for late in (b"j", b"5\r\nAFTER\r\n", b"0\r\n\r\n"):
+        assert framing.feed(late) == b""
+        assert (framing.done, framing.excess, framing.whole) == (True, True, False)
 
 
 @pytest.mark.parametrize(

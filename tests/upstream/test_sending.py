@@ -8,7 +8,7 @@ import pytest
 
 from proxy.domain.errors import UpstreamTimeout
 from proxy.upstream.call import Outgoing, Timeouts
-from proxy.upstream.direct import DirectTransport
+from proxy.upstream.direct import DirectCall, DirectTransport
 from tests.gateway import until
 from tests.scripted import (
     ScriptedUpstream,
@@ -110,3 +110,48 @@ async def test_an_answer_and_an_end_before_the_request_was_read(
         async with asyncio.timeout(1):
             assert (await opened(transport, url, b"x" * (32 << 20)))[1] == b"no"
         await until(lambda: transport.busy == 0)
+
+
+async def test_a_second_try_that_is_left_half_way(
+    transport: DirectTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection on which a part of a request was sent again carries no other request."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        if connections == 1:  # well at first, and then gone once all of the next is there
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            await asyncio.wait_for(_read_up_to(reader, b"the end"), 10)
+            writer.transport.abort()
+        else:
+            reader._transport.pause_reading()
+            writer.write(b"HTTP/1.1 429 Slow Down\r\ncontent-length: 2\r\n\r\n{}")
+            await left.wait()
+
+    def leave_at_the_answer(call: DirectCall) -> None:
+        wake(call)
+        if call.status == 429:
+            asking.cancel()
+
+    left, wake = asyncio.Event(), DirectCall.wake
+    async with talking(serve) as url:
+        await opened(transport, url)
+        monkeypatch.setattr(DirectCall, "wake", leave_at_the_answer)
+        body = [b"x" * (32 << 20), b"the end"]
+        call = transport.open(Outgoing(url, {}, body, PATIENT), lambda: None)
+        asking = asyncio.create_task(call.head())
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert (call.status, connections) == (429, 2)
+        call.leave()
+        assert call.connection.closing
+        left.set()
+
+
+async def _read_up_to(reader: asyncio.StreamReader, end: bytes) -> None:
+    last = b""
+    while not last.endswith(end) and not reader.at_eof():
+        last = last[-len(end) :] + await reader.read(1 << 20)
