@@ -108,6 +108,8 @@ class _Connection(web.RequestHandler):
                         self._waiter = None
                 if not await self._served(*self._messages.popleft()):
                     break
+                if self._messages:  # who sends many at once holds up nobody else
+                    await asyncio.sleep(0)
         except ConnectionError:
             pass  # the client has left
         except asyncio.CancelledError:
