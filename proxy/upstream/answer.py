@@ -163,8 +163,12 @@ class Answer:
         self.heard = monotonic()
         try:
             body = framing.feed(data)
+            if framing.whole:
+                self.chunks = data
+                flow(body)
+                return  # for more is to come
             if body:
-                self.chunks = data if framing.whole else b""
+                self.chunks = b""
                 flow(body)
         except BadAnswer as error:
             self._broken(error)

@@ -106,8 +106,8 @@ class Chunked:
         return self.done
 
     def feed(self, data: bytes) -> bytes:
-        self.whole = False
         if not self._between:
+            self.whole = False
             return self._read(data, 0, [])
         # One chunk and nothing else, as most reads are: half the cost of asking for the ends first.
         begins, size = _BEGINNINGS.get(len(data), _NO_BEGINNING)
@@ -115,10 +115,13 @@ class Chunked:
         if len(body) == size:
             self.whole = True
             return body
+        return self._several(data)
+
+    def _several(self, data: bytes) -> bytes:
+        """As `feed`, where nothing of a chunk has come yet: whole chunks, as far as there are."""
         parts: list[bytes] = []
         at = 0
         plain = len(data) - 5 if data.endswith(b"0\r\n\r\n") else len(data)
-        # Whole chunks, one to a read or some: what servers of streams send.
         while at < plain:
             start = data.find(b"\n", at, at + 9) + 1
             size = _plain_size(data[at:start])
@@ -127,11 +130,10 @@ class Chunked:
                 break
             parts.append(data[start:end])
             at = end + 2
-        if at == len(data):
-            self.whole = True
-        elif at == plain:  # and what is left is the end
+        self.whole = at == len(data)
+        if at == plain < len(data):  # and what is left is the end
             self._between, self._trailer, self.done = False, 0, True
-        else:
+        elif not self.whole:
             return self._read(data, at, parts)
         return b"".join(parts)
 
