@@ -14,7 +14,7 @@ from proxy.domain.routing import Target
 
 PATH = "/chat/completions"
 
-#: Where the messages go up as they came, they are encoded with the other fields up to here.
+#: Messages that go up as they came are encoded with the other fields up to here.
 _SHORT: Final = 64 << 10
 
 _USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
@@ -48,7 +48,7 @@ def encode(
     if request.stream:
         options = fields.get("stream_options")
         fields["stream_options"] = _with_usage(options) if options is not None else _USAGE
-    if messages is None and request.size <= _SHORT:
+    if messages is None and len(memoryview(request.fields["messages"])) <= _SHORT:
         return [msgspec.json.encode(fields)]
     came = memoryview(fields.pop("messages"))
     return [msgspec.json.encode(fields)[:-1] + b',"messages":', *(messages or [came]), b"}"]

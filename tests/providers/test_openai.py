@@ -10,7 +10,7 @@ import pytest
 from proxy.domain.estimate import OutputCap, cap_output
 from proxy.domain.routing import Target
 from proxy.domain.usage import FREE
-from proxy.providers.openai import headers
+from proxy.providers.openai import encode, headers
 from tests.domain.bodies import IMAGE, TEXT, VISION, asks, going_up, hello, parse, raw
 
 TARGET = Target("openai", "gpt-4o-2024-11-20", 1, 1, FREE)
@@ -94,6 +94,17 @@ def test_bytes_are_the_clients(value: str) -> None:
     """The bytes of a field that nobody changed go out as they came."""
     request = cap_output(parse(raw(f'"made_up": {value}')), (), 10)
     assert b'"made_up":' + value.encode() in going_up(request, TARGET)
+
+
+@pytest.mark.parametrize("link", ["DATA:image/png;base64,", r"data:image/png;base64,\/"])
+def test_large_messages_are_not_copied(link: str) -> None:
+    """Messages of much data go up where they lie, also those of which none was cut out."""
+    text = json.dumps(asks({"type": "image_url", "image_url": {"url": "LINK" + "A" * (1 << 20)}}))
+    request = cap_output(parse(text.replace("LINK", link).encode()), (), 10)
+    pieces = encode(request, None, TARGET, "max_tokens")
+    views = [piece for piece in pieces if isinstance(piece, memoryview)]
+    assert [bytes(view) for view in views] == [bytes(request.fields["messages"])]
+    assert len(b"".join(pieces)) - len(views[0]) < 200
 
 
 def test_headers() -> None:
