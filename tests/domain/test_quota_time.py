@@ -112,6 +112,7 @@ def test_windows_are_the_ledgers(lua: Any) -> None:
     for year in range(1971, 2110):
         for month in range(1, 13):
             times += [ms(year, month, 1) - 1, ms(year, month, 1), ms(year, month, 9, 1)]
+            times += [ms(year, month, 9, 2), ms(year, month, 10)]
     for one, other in zip(times, [*times[1:], times[-1] + 1], strict=True):
         windows = ("hour", "day", "month", "total")
         mine = [stamp_of(window, one) == stamp_of(window, other) for window in windows]
