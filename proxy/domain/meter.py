@@ -169,25 +169,27 @@ class StreamMeter:
 
     def _cut(self, data: bytes) -> bytes:
         """As `feed`, event by event."""
-        events = None
-        if self._splitter is None and len(data) <= LARGEST_EVENT:
-            events = whole_events(data)
-        if events is None:
+        found = whole_events(data) if self._splitter is None else None
+        if found is not None:
+            events, begun = found
+            if begun:
+                self._splitter = EventSplitter(begun)
+        else:
             splitter = self._splitter or EventSplitter()
             events = splitter.feed(data)
             self._splitter = splitter if splitter.held else None
         passed = []
         for event in events:
-            if event == END:
-                self._phase, self._complete = STREAMING, True
-                passed.append(event)
-            elif self._passes(event):
+            if self._passes(event):
                 passed.append(event)
         return b"".join(passed)
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
         # What most servers send needs no closer look.
+        if event == END:
+            self._phase, self._complete = STREAMING, True
+            return True
         tells = event.find(b'"usage":{') >= 0 or may_tell(event)
         if not tells and self._phase is STREAMING:
             self._keep(event)

@@ -15,6 +15,8 @@ LARGEST_EVENT: Final = 8 * 1024 * 1024
 DONE: Final = b"[DONE]"
 #: The end mark as most servers send it.
 END: Final = b"data: [DONE]\n\n"
+#: An end is at most four bytes: so many of those that came before may belong to it.
+_BEFORE: Final = 3
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A CR at the very end may be half of a CRLF: it ends an event only once more is known.
@@ -33,18 +35,22 @@ class EventSplitter:
 
     __slots__ = ("_seen", "held")
 
-    def __init__(self) -> None:
+    def __init__(self, begun: bytes = b"") -> None:
         #: The event that has begun and not ended.
-        self.held = bytearray()
-        self._seen = 0
+        self.held = bytearray(begun)
+        self._seen = max(len(begun) - _BEFORE, 0)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EventTooLarge, and is of no use after."""
+        found = None if self.held else whole_events(data)
+        if found is not None:
+            events, begun = found
+            self.held += begun
+            self._seen = max(len(begun) - _BEFORE, 0)
+            return events
         size = len(self.held) + len(data)
-        events = None if self.held else whole_events(data)
-        if events is None:
-            self.held += data
-            events = self._cut(self.held)
+        self.held += data
+        events = self._cut(self.held)
         if size > LARGEST_EVENT and max(map(len, (self.held, *events))) > LARGEST_EVENT:
             raise EventTooLarge
         return events
@@ -56,8 +62,7 @@ class EventSplitter:
             events.append(bytes(buffer[start : match.end()]))
             start = search = match.end()
         del buffer[:start]
-        # An end is at most four bytes, so three of the old ones may belong to it.
-        self._seen = max(len(buffer) - 3, 0)
+        self._seen = max(len(buffer) - _BEFORE, 0)
         return events
 
     def rest(self) -> bytes:
@@ -66,12 +71,12 @@ class EventSplitter:
         return held
 
 
-def whole_events(data: bytes) -> list[bytes] | None:
-    """The events of a read as most are, which holds nothing else; None of any other."""
-    if data.find(b"\r") >= 0:
+def whole_events(data: bytes) -> tuple[list[bytes], bytes] | None:
+    """The events of a read as most are, and what has begun after them; None of any other."""
+    if data.find(b"\r") >= 0 or len(data) > LARGEST_EVENT:
         return None
-    *events, rest = data.split(b"\n\n")
-    return None if rest else [event + b"\n\n" for event in events]
+    *events, begun = data.split(b"\n\n")
+    return [event + b"\n\n" for event in events], begun
 
 
 def data_of(event: bytes) -> bytes | None:
