@@ -47,7 +47,6 @@ class StreamMeter:
         "_error_sent",
         "_failed",
         "_hidden_output",
-        "_looked",
         "_most",
         "_phase",
         "_splitter",
@@ -72,7 +71,6 @@ class StreamMeter:
         self._tokenizer = tokenizer
         self._splitter: EventSplitter | None = None  # it has the event that has begun
         self._uncounted = bytearray()
-        self._looked = 0  # bytes of what is uncounted
         self._phase = NOT_CALLED
         self._complete = self._error_sent = self._failed = False
         self._usage: Usage | None = None
@@ -228,12 +226,11 @@ class StreamMeter:
             self._count_kept()
 
     def _look(self) -> None:
-        """Note what errors and end marks have passed since the last look."""
-        kept, start = self._uncounted, self._looked
-        self._looked = len(kept)
-        if kept.find(b'"error"', start) < 0 and kept.find(b"[DONE]", start) < 0:
+        """Note what errors and end marks have passed."""
+        kept = self._uncounted
+        if kept.find(b'"error"') < 0 and kept.find(b"[DONE]") < 0:
             return
-        for event in EventSplitter().feed(bytes(kept[start:])):
+        for event in EventSplitter().feed(bytes(kept)):
             data = data_of(event) or b""
             if data.strip() == DONE:
                 self._complete = True
@@ -246,7 +243,6 @@ class StreamMeter:
         """Of what is kept, once it is looked at."""
         self._look()
         self._uncounted.clear()
-        self._looked = 0
 
     def _count_kept(self) -> None:
         kept = bytes(self._uncounted)
