@@ -15,13 +15,13 @@ from proxy.domain.texts import Texts, decoded
 from proxy.domain.tokenizer import Tokenizer
 from proxy.domain.told import may_tell, told_by, untold, usage_of
 from proxy.domain.usage import (
+    CALLED,
     COMPLETE,
     MOST,
     NOT_CALLED,
     REFUSED,
     STREAMING,
     Outcome,
-    Phase,
     Usage,
 )
 
@@ -30,8 +30,6 @@ _BATCH: Final = 32 * 1024
 
 #: How most events end, after its name: usage is asked for.
 _NULL: Final = b":null}\n\n"
-
-_CALLED: Final = Phase.CALLED
 
 
 class StreamMeter:
@@ -96,7 +94,7 @@ class StreamMeter:
 
     def called(self) -> None:
         """The upstream is about to be asked: from here on it may bill."""
-        self._phase = _CALLED
+        self._phase = CALLED
 
     def refused(self) -> None:
         """The upstream failed, which is refunded where no answer had begun."""

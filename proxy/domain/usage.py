@@ -158,6 +158,7 @@ class Phase(Enum):
 # To look up a member of an enum takes as long as a search.
 NOT_CALLED: Final = Phase.NOT_CALLED
 REFUSED: Final = Phase.REFUSED
+CALLED: Final = Phase.CALLED
 STREAMING: Final = Phase.STREAMING
 COMPLETE: Final = Phase.COMPLETE
 
