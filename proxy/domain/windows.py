@@ -9,6 +9,8 @@ from typing import Final
 MINUTE: Final = 60_000
 HOUR: Final = 3_600_000
 DAY: Final = 86_400_000
+#: The stamp of the first month.
+_JANUARY_1970: Final = 1970 * 12 + 1
 _SPANS: Final = {"hour": HOUR, "day": DAY}
 
 
@@ -38,14 +40,18 @@ def window_end(window: str, now: int) -> int | None:
 
 
 def window_of(window: str, stamp: int) -> tuple[float, float]:
-    """The window that a stamp names: its first ms, and the first after it; (0, 0) for none."""
+    """The window that a stamp names: its first ms, and the first after it; (0, 0) for none, as
+    there is none before 1970.
+    """
+    if stamp < (_JANUARY_1970 if window == "month" else 0):
+        return 0, 0
     if window == "month":
         year, month = divmod(stamp - 1, 12)
         begin = int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp()) * 1000
     elif window in _SPANS:
         begin = stamp * _SPANS[window]
     else:
-        return (0, math.inf) if (window, stamp) == ("total", 0) else (0, 0)
+        return (0, math.inf) if window == "total" else (0, 0)
     return begin, window_end(window, begin) or begin
 
 

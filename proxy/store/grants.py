@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from proxy.access import Plan
 from proxy.domain.identity import Grant, TeamRecord
 from proxy.domain.limits import ANY_MODEL, Limit, merge
-from proxy.domain.quota import stamp_of, window_end
+from proxy.domain.windows import stamp_of, window_end, window_of
 from proxy.store.client import Store
 from proxy.store.directory import Directory, DirectoryError
 from proxy.store.figures import admitted
@@ -168,10 +168,7 @@ def _stamp_of_day(window: str, day: date) -> int:
 
 
 def _first_day(window: str, stamp: int) -> date:
-    if window == "month":
-        year, month = divmod(stamp - 1, 12)
-        return date(year, month + 1, 1)
-    return _EPOCH + timedelta(days=stamp)
+    return _EPOCH + timedelta(milliseconds=window_of(window, stamp)[0])
 
 
 def _ms(day: date) -> int:

@@ -76,13 +76,14 @@ def test_a_stamp_names_its_window(now: int, window: str) -> None:
     ("window", "stamp", "span"),
     [
         ("total", 0, (0, math.inf)),
-        ("total", -1, (0, 0)),
         ("minute", 0, (0, 0)),
-        ("minute", -1, (0, 0)),
+        *((window, -1, (0, 0)) for window in ("minute", "hour", "day", "month", "total")),
+        *(("month", stamp, (0, 0)) for stamp in (0, 1, 12, 13, 1970 * 12)),
+        ("month", 1970 * 12 + 1, (0, ms(1970, 2, 1))),
     ],
 )
 def test_what_has_no_end(window: str, stamp: int, span: tuple[float, float]) -> None:
-    """Total lasts for ever, and of what has no window there is none."""
+    """Total lasts for ever, and of what has no window, or a stamp of none, there is none."""
     assert window_of(window, stamp) == span
 
 

@@ -189,6 +189,15 @@ async def test_while_one_is_in_flight(team: Team, store: Store) -> None:
     assert await team.look("2026-12-01") == [f"20 usd/month @{month('2026-12-01')}"]
 
 
+async def test_an_hour_waits_for_none_of_its_day(team: Team, store: Store) -> None:
+    """What is in flight since this day holds back no grant of an hour."""
+    await team.make(granted("5 requests/hour", "2026-11-02T01:00", "2026-12-01"))
+    place = team_keys("t")[2]
+    held = struct.pack("<14d", at("2026-11-02T02:30") * 1000, 1, *[0] * 12)
+    await store.ask(place, "HSET", place, "r1", held)
+    assert await team.look("2026-11-02T03:00") == []
+
+
 @pytest.mark.parametrize(
     ("until", "now"),
     [("2026-12-05", "2026-12-06"), ("2026-12-01", "2026-12-01"), (None, "2026-12-01")],
