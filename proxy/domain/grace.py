@@ -14,8 +14,8 @@ from decimal import Decimal
 
 from proxy.domain.identity import Bound
 from proxy.domain.limits import ANY_MODEL, NANO, Limit
-from proxy.domain.quota import MINUTE, stamp_of
 from proxy.domain.usage import Amounts
+from proxy.domain.windows import MINUTE, stamp_of
 
 #: A team, and one limit of its own or of a key's.
 _Place = tuple[str, str, tuple[str, str, str]]

@@ -15,12 +15,7 @@ from proxy.domain.identity import Bound
 from proxy.domain.limits import ANY_MODEL, format_amount
 from proxy.domain.ratelimits import duration, limit_headers, shown_of
 from proxy.domain.usage import Amounts
-from proxy.domain.windows import DAY as DAY  # its users find them here
-from proxy.domain.windows import HOUR as HOUR
-from proxy.domain.windows import MINUTE as MINUTE
-from proxy.domain.windows import stamp_of as stamp_of
-from proxy.domain.windows import whole_at
-from proxy.domain.windows import window_end as window_end
+from proxy.domain.windows import MINUTE, stamp_of, whole_at, window_end
 
 #: Where only requests in flight are in the way, one of them may end at any moment.
 _SOON: Final = 1_000

@@ -13,7 +13,7 @@ from proxy.access import Plan, open_access
 from proxy.config import Config
 from proxy.domain.identity import Grant, KeyRecord, TeamRecord, encode_record
 from proxy.domain.limits import LARGEST, Limit, format_amount, merge
-from proxy.domain.quota import window_end
+from proxy.domain.windows import window_end
 from proxy.manage.checks import Unfit, check_labels, check_limits, check_plan
 from proxy.store.client import Store
 from proxy.store.directory import Directory, DirectoryError, NewKey

@@ -16,7 +16,7 @@ from proxy.config import Problem
 from proxy.config.problems import Path, nearest
 from proxy.config.yamlfile import Document
 from proxy.domain.identity import Grant, KeyRecord, Secret, TeamRecord
-from proxy.domain.quota import stamp_of
+from proxy.domain.windows import stamp_of
 from proxy.manage import values
 from proxy.manage.jsonfile import JsonDocument
 from proxy.manage.readers import Reader, one_of, or_null, text

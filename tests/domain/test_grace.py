@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from proxy.domain.grace import Grace, most_over
 from proxy.domain.identity import Bound
 from proxy.domain.limits import parse_limit
-from proxy.domain.quota import DAY, MINUTE
 from proxy.domain.usage import Amounts
+from proxy.domain.windows import DAY, MINUTE
 
 NOW = 1_795_348_800_000  # noon, UTC
 FIVE = Decimal("0.05")

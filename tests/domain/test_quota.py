@@ -9,9 +9,10 @@ import pytest
 from proxy.domain.errors import LimitExceeded
 from proxy.domain.identity import Bound
 from proxy.domain.limits import parse_limit
-from proxy.domain.quota import DAY, HOUR, State, failures, refusal
+from proxy.domain.quota import State, failures, refusal
 from proxy.domain.ratelimits import limit_headers, shown_of
 from proxy.domain.usage import Amounts
+from proxy.domain.windows import DAY, HOUR
 
 #: 2026-11-22 18:30:00.250 UTC, in ms.
 NOW = int(datetime(2026, 11, 22, 18, 30, tzinfo=UTC).timestamp()) * 1000 + 250

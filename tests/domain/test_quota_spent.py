@@ -6,7 +6,8 @@ import pytest
 
 from proxy.domain.identity import Bound
 from proxy.domain.limits import parse_limit
-from proxy.domain.quota import DAY, Spent, State
+from proxy.domain.quota import Spent, State
+from proxy.domain.windows import DAY
 from tests.domain.test_quota import NOW, QUOTA, TO_HOUR, state, waits
 
 

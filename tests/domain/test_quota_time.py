@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from proxy.domain.identity import Bound
 from proxy.domain.limits import parse_limit
-from proxy.domain.quota import State, resets_at, stamp_of, window_end
+from proxy.domain.quota import State, resets_at
 from proxy.domain.ratelimits import duration
-from proxy.domain.windows import window_of
+from proxy.domain.windows import stamp_of, window_end, window_of
 from proxy.store.client import script_source
 
 

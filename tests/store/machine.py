@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from proxy.domain.quota import window_end
+from proxy.domain.windows import window_end
 from tests.store.model import Model, of
 from tests.store.scripts import (
     DAY,

@@ -13,7 +13,7 @@ import redis
 
 from proxy.domain import identity
 from proxy.domain.limits import Limit
-from proxy.domain.quota import stamp_of
+from proxy.domain.windows import stamp_of
 from proxy.store import figures
 from proxy.store.client import script_source
 from proxy.store.layout import key_field, team_keys

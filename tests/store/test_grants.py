@@ -17,7 +17,7 @@ from proxy.access import Plan, open_access
 from proxy.domain.errors import LimitExceeded
 from proxy.domain.identity import Grant, KeyRecord, TeamRecord, encode_record
 from proxy.domain.limits import NANO, Limit, parse_limit
-from proxy.domain.quota import stamp_of
+from proxy.domain.windows import stamp_of
 from proxy.rules import build_plans
 from proxy.store.client import Store
 from proxy.store.directory import Directory, DirectoryError

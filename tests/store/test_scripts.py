@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.domain.quota import stamp_of
+from proxy.domain.windows import stamp_of
 from tests.store.scripts import (
     DAY,
     HOUR,

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from proxy.domain.limits import parse_limit
-from proxy.domain.quota import window_end
+from proxy.domain.windows import window_end
 from tests.gateway import HELLO, Gateway, open_gateway
 from tests.scripted import End, Head, Pause, ScriptedUpstream, Send, chat_stream, sse
 from tests.web.refusals import refusal
