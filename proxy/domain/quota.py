@@ -55,9 +55,9 @@ class State(msgspec.Struct, frozen=True):
         return str(replace(self.bound.limit, amount=self.amount))
 
 
-def resets_at(state: State, now: int, more: int = 0) -> int | None:
-    """When the limit is whole again, in ms, if nothing but `more` is used."""
-    return whole_at(state.bound.limit.window, state.used + more, state.amount, now)
+def resets_at(state: State, now: int) -> int | None:
+    """When the limit is whole again, in ms, if nothing more is used; None: never."""
+    return whole_at(state.bound.limit.window, state.used, state.amount, now)
 
 
 @dataclass(frozen=True, slots=True)
