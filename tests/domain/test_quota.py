@@ -230,7 +230,8 @@ def test_headers_of_an_admitted_request() -> None:
         state("20 concurrent", 0, 3),
         state("5 usd/day", 0),
     ]
-    assert headers_of(states, ASKED, NOW) == {
+    figures = [29, 0, 60, 0, 0, 1000, 500, 100, 1000, 0, 0, 10_000, 0, 3, 20, 0, 0, 5 * 10**9]
+    assert limit_headers(shown_of(s.bound for s in states), figures, ASKED, NOW) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "30",
         "x-ratelimit-reset-requests": "30s",
