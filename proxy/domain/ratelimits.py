@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import Final
 
 from proxy.domain.identity import Bound
-from proxy.domain.usage import Amounts
+from proxy.domain.usage import OF_UNIT, Amounts
 from proxy.domain.windows import whole_at
 
 Count = Callable[[Amounts], int]
 
-#: Which of the headers tell of a unit, and what a request takes of it.
-_KINDS: Final[Mapping[str, tuple[str, Count]]] = {
-    "requests": ("requests", attrgetter("requests")),
-    "tokens": ("tokens", lambda amounts: amounts.input + amounts.output),
-    "input tokens": ("tokens", attrgetter("input")),
-    "output tokens": ("tokens", attrgetter("output")),
+#: Which of the headers tell of a unit.
+_KINDS: Final = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "input tokens": "tokens",
+    "output tokens": "tokens",
 }
 _NOTHING: Final = Amounts(0, 0, 0, 0, 0)
 
@@ -35,8 +34,7 @@ def shown_of(bounds: Iterable[Bound]) -> Shown:
     for index, bound in enumerate(bounds):
         limit = bound.limit
         if limit.unit in _KINDS:
-            kind, count = _KINDS[limit.unit]
-            found[kind].append((count, limit.window, 3 * index))
+            found[_KINDS[limit.unit]].append((OF_UNIT[limit.unit], limit.window, 3 * index))
     prefix = "x-ratelimit"
     return tuple(
         ((f"{prefix}-limit-{kind}", f"{prefix}-remaining-{kind}", f"{prefix}-reset-{kind}"), (*of,))

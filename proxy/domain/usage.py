@@ -103,10 +103,11 @@ class Amounts(Struct, frozen=True):
     usd: int
 
     def of(self, unit: str) -> int:
-        return _OF_UNIT[unit](self)
+        return OF_UNIT[unit](self)
 
 
-_OF_UNIT: Final[Mapping[str, Callable[[Amounts], int]]] = {
+#: What a request takes of each unit.
+OF_UNIT: Final[Mapping[str, Callable[[Amounts], int]]] = {
     "requests": attrgetter("requests"),
     "tokens": lambda a: a.input + a.output,
     "input tokens": attrgetter("input"),
