@@ -49,10 +49,7 @@ class ImageRules:
 
     def leaves(self, part: ImagePart) -> bool:
         """Whether an image is a usual link, of which `judge` would leave all as it is."""
-        for link in self.links:
-            if not link.is_usual(part.url):
-                return False
-        return not self.changing
+        return not self.changing and all([link.is_usual(part.url) for link in self.links])
 
 
 @lru_cache(maxsize=1024)
@@ -71,7 +68,7 @@ def rules_of(
         mode=mode,
         urls=urls,
         links=tuple(
-            LinkCheck(rules if mode == "inline" else rules.outer) for rules in dict.fromkeys(urls)
+            map(LinkCheck, dict.fromkeys(u if mode == "inline" else u.outer for u in urls))
         ),
         rewrites=rewrites,
         changing=bool(rewrites) or any(p.detail_default or p.detail_cap for p in policies),

@@ -77,6 +77,14 @@ def test_usual_links_are_left() -> None:
     assert left == [True, True, False, False, False]
 
 
+@pytest.mark.parametrize(("inline", "checks"), [(False, 1), (True, 2)])
+def test_rules_that_bind_alike_are_checked_once(inline: bool, checks: int) -> None:
+    """Policies whose URL rules differ in internal hosts alone are one where these bind none."""
+    inner = make_policy(urls=replace(make_policy().urls, internal=("cdn.corp.example",)))
+    rules = rules_of((make_policy(), inner), frozenset(), 1, inline)
+    assert len(rules.links) == checks
+
+
 class Heavy:
     """A host of images of a mebibyte; `fetched` counts them."""
 
