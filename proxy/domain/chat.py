@@ -59,17 +59,18 @@ class ImagePart(Struct, frozen=True):
 class ChatRequest(Struct, frozen=True):
     """A valid request.
 
-    `fields` are the client's bytes by name, with a HOLE where data were cut out, `messages` the
-    same messages decoded but for the `data` of images. `images` are to be sent, `came` as the
-    client wrote them. `size` in bytes is that of all but their data. `cap` are the output tokens
-    asked for (None: not said) and, once capped, the bound that the upstream is held to; `n`
-    choices multiply it. `thinks`: it has the model think first. `texts` are those of the prompt,
-    names and roles among them, where it is made of nothing else (None: it was not looked at).
+    `fields` are the client's bytes by name, with a HOLE where data were cut out. There are `turns`
+    messages; `messages` are all of them, decoded but for the `data` of images, or none where the
+    prompt's `texts` are known (names and roles among them; None: not known). `images` are to be
+    sent, `came` as the client wrote them. `size` in bytes is that of all but their data. `cap` are
+    the output tokens asked for (None: not said) and, once capped, the bound that the upstream is
+    held to; `n` choices multiply it. `thinks`: it has the model think first.
     """
 
     model: str
     fields: Mapping[str, Raw]
-    messages: Sequence[Any]
+    messages: Sequence[dict[str, Any]]
+    turns: int
     came: tuple[ImagePart, ...]
     images: tuple[ImagePart, ...]
     size: int
@@ -118,6 +119,7 @@ def _chat(
         model=model,
         fields=raw,
         messages=messages,
+        turns=len(messages),
         came=came,
         images=with_detail(came, detail),
         size=size,

@@ -78,7 +78,7 @@ def _over(request: ChatRequest, cap: int) -> BadRequest:
 
 def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     """The prompt without its images, never below what a provider bills."""
-    framing = _PER_REPLY + _PER_MESSAGE * len(request.messages)
+    framing = _PER_REPLY + _PER_MESSAGE * request.turns
     texts = request.texts
     if texts is None:
         texts, definitions = _read_by_model(request)

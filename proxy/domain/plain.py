@@ -87,7 +87,8 @@ def plain_chat(body: bytes) -> ChatRequest | None:
     return ChatRequest(
         model=read.model,
         fields=_fields(body),
-        messages=read.messages,
+        messages=(),
+        turns=len(read.messages),
         came=came,
         images=with_detail(came, read.detail),
         size=len(body),

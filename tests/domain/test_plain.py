@@ -37,6 +37,16 @@ def test_plain_requests(body: dict[str, Any], escaped: bool, separators: tuple[s
     assert parse(written)
 
 
+def test_a_plain_request_is_not_kept_twice() -> None:
+    """Of what was decoded only the texts are kept; the messages stay as they came."""
+    written = json.dumps(VISION).encode()
+    plain = plain_chat(written)
+    assert plain is not None
+    assert (plain.turns, plain.messages) == (2, ())
+    assert plain.texts == ["system", "Be brief.", "user", "image_url", "text", TEXT["text"]]
+    assert "brief" not in repr(plain)
+
+
 FULL = json.dumps(
     hello(
         **USAGE,
