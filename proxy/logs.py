@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import BinaryIO
 
 import msgspec
 
@@ -22,7 +22,7 @@ class Log:
     `out`: where to; None is the standard output of the moment.
     """
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: BinaryIO | None = None) -> None:
         self.out = out
 
     def info(self, event: str, **fields: object) -> None:
@@ -42,26 +42,18 @@ class Log:
 
     def write(self, line: object) -> None:
         """A line that has all its fields."""
-        out = self.out or sys.stdout
-        encoded = _encode(line) + b"\n"
-        binary = getattr(out, "buffer", None)
-        if binary is None:
-            out.write(encoded.decode())
-            out.flush()
-        else:  # without the text's way there
-            binary.write(encoded)
-            binary.flush()
+        out = self.out or sys.stdout.buffer
+        out.write(_encode(line) + b"\n")
+        out.flush()
 
 
 _LOG = Log()
 
 
-def configure(stream: TextIO | None = None) -> None:
+def configure(out: BinaryIO | None = None) -> None:
     """Send our lines, and those of the libraries that matter, to one place."""
-    _LOG.out = stream
-    handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(_LibraryFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    _LOG.out = out
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
 
 
 def get() -> Log:
@@ -69,12 +61,14 @@ def get() -> Log:
     return _LOG
 
 
-class _LibraryFormatter(logging.Formatter):
+class _Libraries(logging.Handler):
     """A library's line as JSON; an exception by its type alone, for its text may quote data."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         line = {"event": "library", "logger": record.name, "level": record.levelname.lower()}
         where = f"{record.module}:{record.lineno}"
-        shown = {**line, "where": where, "error": error, "message": str(record.msg)}
-        return _encode(shown).decode()
+        try:
+            _LOG.write({**line, "where": where, "error": error, "message": str(record.msg)})
+        except Exception:
+            self.handleError(record)

@@ -79,6 +79,16 @@ def make_config(store_url: str, upstream_url: str, **changes: Any) -> Config:
     return parse_config(text, "test.yaml", {})
 
 
+class Logged:
+    """What a log has written to `out`."""
+
+    def __init__(self) -> None:
+        self.out = io.BytesIO()
+
+    def getvalue(self) -> str:
+        return self.out.getvalue().decode()
+
+
 @dataclass
 class Gateway:
     """A running gateway and a client for it."""
@@ -87,7 +97,7 @@ class Gateway:
     admin: str
     door: Door
     session: aiohttp.ClientSession
-    log: io.StringIO
+    log: Logged
     keys: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -181,7 +191,7 @@ async def open_gateway(
     **changes: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway with CONFIG and `changes` over it; `patience` as `Door` has it."""
-    out = io.StringIO()
+    logged = Logged()
     with tempfile.TemporaryDirectory(prefix="vg-") as data:
         config = make_config(store_url, upstream_url, **merged({"store": {"data": data}}, changes))
         async with (
@@ -189,13 +199,13 @@ async def open_gateway(
                 config,
                 store_url,
                 (PEPPER,),
-                log=Log(out),
+                log=Log(logged.out),
                 patience=patience,
                 open_fetcher=open_fetcher,
             ) as gate,
             aiohttp.ClientSession() as session,
         ):
-            yield Gateway(gate.public, gate.admin, gate.door, session, out)
+            yield Gateway(gate.public, gate.admin, gate.door, session, logged)
 
 
 def events(body: bytes) -> list[Any]:

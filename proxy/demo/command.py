@@ -117,7 +117,7 @@ def run_demo(port: int | None, as_json: bool, out: TextIO | None = None) -> int:
 
     Raises OSError where the given port is taken, EmbeddedStoreError.
     """
-    logs.configure(sys.stderr)
+    logs.configure(sys.stderr.buffer)
     with tempfile.TemporaryDirectory(prefix="visiongate-") as folder:
         run(_demo(Path(folder), port, as_json, out or sys.stdout))
     return 0
