@@ -13,6 +13,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from proxy.domain.errors import BadRequest, PayloadTooLarge, Unauthorized, UnsupportedMedia
 from proxy.turns import turn
+from proxy.web.record import shown
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -138,7 +139,7 @@ def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
         if not _within(address, trusted) or not forwarded.strip():
             break
         address = forwarded.strip()
-    return address[:64]
+    return shown(address, 64)
 
 
 def _within(address: str, networks: tuple[Network, ...]) -> bool:
