@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 
 from aiohttp import web
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from proxy.domain.limits import NANO
 from proxy.metrics import Metrics
@@ -14,8 +14,14 @@ from proxy.web.door import Door
 from proxy.web.trace import Trace
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Line(Struct):
-    """A request's line in the log, in this order; what is not known is left out."""
+    """A request's line in the log, in this order: the event, its level and its time come last, as
+    in all lines. What is not known is left out.
+    """
 
     id: str
     client: str
@@ -41,7 +47,7 @@ class Line(Struct):
     source: str | UnsetType = UNSET
     event: str = "request"
     level: str = "info"
-    timestamp: datetime | UnsetType = UNSET
+    timestamp: datetime = field(default_factory=_now)
 
 
 def record(door: Door, http: web.BaseRequest, trace: Trace, status: int) -> None:
@@ -76,20 +82,20 @@ def _measure(metrics: Metrics, trace: Trace, status: int, seconds: float) -> Non
 def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> Line:
     access, lease = trace.access, trace.lease
     line = Line(
-        trace.id,
-        trace.client,
-        shown(http.method, 16),
-        trace.route,
-        status,
-        access.team.name if access else "",
-        access.key.name if access else "",
-        trace.model,
-        trace.provider,
-        trace.reason,
-        trace.observed,
-        trace.cause,
-        trace.ended,
-        _ms(seconds),
+        id=trace.id,
+        client=trace.client,
+        method=shown(http.method, 16),
+        path=trace.route,
+        status=status,
+        team=access.team.name if access else "",
+        key=access.key.name if access else "",
+        model=trace.model,
+        provider=trace.provider,
+        reason=trace.reason,
+        observed=trace.observed,
+        cause=trace.cause,
+        ended=trace.ended,
+        ms=_ms(seconds),
     )
     if trace.first_byte is not None:
         line.first_byte_ms = _ms(trace.first_byte)
@@ -103,7 +109,6 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> L
         line.images = charge.amounts.images
         line.usd = charge.amounts.usd / NANO
         line.source = charge.source
-    line.timestamp = datetime.now(UTC)
     return line
 
 
