@@ -151,10 +151,17 @@ async def test_the_store_is_measured_by_script(busy: Gateway) -> None:
 
 
 async def test_each_stage_is_measured(busy: Gateway) -> None:
-    """The time in the gateway is told stage by stage, for the requests that got through."""
-    found = (await families(busy))["overhead_seconds"].samples
-    calls = {s.labels["stage"]: s.value for s in found if s.name.endswith("_count")}
+    """The time in the gateway is told stage by stage, and is a part of that of the requests that
+    got through.
+    """
+    found = await families(busy)
+    stages = found["overhead_seconds"].samples
+    calls = {s.labels["stage"]: s.value for s in stages if s.name.endswith("_count")}
     assert calls == dict.fromkeys(STAGES, 3)
+    spent = [s.value for s in stages if s.name.endswith("_sum")]
+    (whole,) = [s.value for s in found["request_seconds"].samples if s.name.endswith("_sum")]
+    assert min(spent) > 0
+    assert sum(spent) < whole
 
 
 async def test_no_label_comes_from_a_request(gateway: Gateway, upstream: ScriptedUpstream) -> None:
