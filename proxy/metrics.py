@@ -38,7 +38,7 @@ _FIRST: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20,
 _GAP: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STAGE: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
 
-#: Requests that wait to be counted: they hold the loop for 0.2 ms.
+#: Rows that wait to be counted: they hold the loop for 0.2 ms.
 _KEPT: Final = 100
 
 #: Where a request's own time in the gateway goes.
@@ -171,14 +171,14 @@ class Metrics:
         return name
 
     def served(
-        self, who: Sequence[str], seconds: float, first: float | None, times: Sequence[float]
+        self, who: tuple[str, ...], seconds: float, first: float | None, times: Sequence[float]
     ) -> None:
         """Count a request that held a reservation. `who`: its team, key, model, provider, status
         and how it ended; `first`: seconds to its first byte; `times`: when it began, and when
         each of STAGES was over.
         """
-        self._served[tuple(who)].append((seconds, first, *times))
-        self._wait()
+        self._served[who].append((seconds, first, *times))
+        self._added()
 
     def charged(self, key: KeyRecord, model: str, charge: Charge) -> None:
         """Count a charge as the ledger settles it."""
@@ -186,10 +186,10 @@ class Metrics:
         self._charged[key.team, self.key_label(key), model, charge.source].append(
             (amounts.input, amounts.output, charge.cached, charge.image, amounts.usd)
         )
-        self._wait()
+        self._added()
 
-    def _wait(self) -> None:
-        """Rows wait to be counted together, column by column, which costs much less."""
+    def _added(self) -> None:
+        """A row was added: they are counted together, column by column, which costs much less."""
         self._waiting += 1
         if self._waiting >= _KEPT:
             self._count()
