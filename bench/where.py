@@ -25,7 +25,7 @@ from rich.table import Table
 
 from bench import kernel
 from bench.gateways import visiongate
-from bench.measures import SETTLING, job, loading, open_bench
+from bench.measures import SETTLING, Spoilt, job, loading, open_bench
 from bench.sampler import LOOP
 
 #: What is done, and by which files; the first that fits.
@@ -37,14 +37,17 @@ ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the answer to the client", ("web/relay.py", "web/outlet.py")),
     ("the request's way: id, body, pipeline", ("proxy/web/", "proxy/app.py")),
     ("connection to the upstream", ("proxy/upstream/",)),
-    ("meter: events, usage", ("domain/meter.py", "domain/sse.py", "domain/texts.py")),
+    ("meter: events, usage", ("domain/meter.py", "domain/sse.py", "domain/texts.py",
+                              "domain/told.py")),
     ("estimate, price, limits told", ("domain/estimate.py", "domain/tokenizer.py",
-                                      "domain/usage.py", "domain/quota.py", "toktok/")),
+                                      "domain/usage.py", "domain/quota.py",
+                                      "domain/ratelimits.py", "domain/windows.py", "toktok/")),
     ("images: policy", ("proxy/images/",)),
     ("the body: parse, check, write anew", ("proxy/domain/", "proxy/providers/", "proxy/turns.py")),
     ("key, reservation, settlement", ("proxy/store/", "proxy/access.py")),
 )  # fmt: skip
 REST = "all else"
+WRITING = 10.0  # seconds in which a worker writes what it has seen
 
 SCENARIOS = {"n1": (32, 20_000), "busy": (200, 1_000)}
 
@@ -77,9 +80,18 @@ def sample(folder: Path, scenario: str, share: float = 1.0) -> tuple[float, Coun
         time.sleep(SETTLING)
         os.kill(worker, signal.SIGUSR2)
         spent = kernel.cpu([worker]) - spent
-        while not file.exists():
-            time.sleep(0.05)  # between two looks
-    return spent / 1000 / streams, rooms(json.loads(file.read_text()))
+        seen = written(file, WRITING)
+    return spent / 1000 / streams, rooms(json.loads(seen))
+
+
+def written(file: Path, seconds: float) -> str:
+    """What is in a file as soon as there is one. Raises Spoilt where there is none in time."""
+    end = time.monotonic() + seconds
+    while not file.exists():
+        if time.monotonic() >= end:
+            raise Spoilt(f"the worker has not written what it saw within {seconds:g} s")
+        time.sleep(0.05)  # between two looks
+    return file.read_text()
 
 
 def main() -> int:

@@ -137,12 +137,25 @@ def test_rooms() -> None:
     found = where.rooms(seen)
     assert sorted(found.values()) == [1, 2, 3, 5]
     assert found[where.REST] == 1
+    for one, other in (("meter", "told"), ("estimate", "ratelimits"), ("estimate", "windows")):
+        together = where.rooms({f"{proxy}/domain/{name}.py": 1 for name in (one, other)})
+        assert list(together.values()) == [2], other
+
+
+def test_what_is_never_written(tmp_path: Path) -> None:
+    """A worker that writes nothing is not waited for without an end."""
+    with pytest.raises(Spoilt, match="has not written what it saw"):
+        where.written(tmp_path / "seen.json", 0.0)
+    (tmp_path / "seen.json").write_text("{}")
+    assert where.written(tmp_path / "seen.json", 0.0) == "{}"
 
 
 @measuring()
 def test_where_it_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker under load is seen at work in its own rooms, and the CPU of a stream is told."""
+    """A worker under load is seen in rooms of its own code, and the CPU of a stream is told."""
     monkeypatch.setattr(where, "SETTLING", 0.0)
     micros, found = where.sample(tmp_path, "n1", 0.02)
     assert micros > 0
-    assert found.total() > found[where.REST]
+    (outside, *ours), *_ = zip(*where.ROOMS, strict=True)
+    assert found.keys() <= {outside, *ours, where.REST}
+    assert sum(found[title] for title in ours) > 0
