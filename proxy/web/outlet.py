@@ -32,7 +32,7 @@ class _Written(web.StreamResponse):
 _KEPT = _Written(keep_alive=True)
 _CLOSED = _Written(keep_alive=False)
 
-# What `name_request` adds to the answers that aiohttp begins is here, too.
+# What `name_request` adds to the answers that aiohttp begins is here, too, but the id.
 _HEAD = (
     " 200 OK\r\nContent-Type: text/event-stream\r\ncache-control: no-cache\r\n"
     "x-accel-buffering: no\r\nserver: visiongate\r\nDate: "

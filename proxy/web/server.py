@@ -1,9 +1,9 @@
 """aiohttp's server, with what its defaults get wrong for a gateway.
 
-A handler is cancelled when its client leaves; compressed bodies are not unpacked, for one may
-hold half a gigabyte; and what fails before any handler is reached, such as a request that is
-no HTTP, is answered in OpenAI's envelope and told to our log, not to aiohttp's. The way to a
-handler is looked for once, not at each request.
+A request is served in its connection's own task, and cancelled when its client leaves; compressed
+bodies are not unpacked, for one may hold half a gigabyte; and what fails before any handler is
+reached, such as a request that is no HTTP, is answered in OpenAI's envelope and told to our log,
+not to aiohttp's. The way to a handler is looked for once, not at each request.
 """
 
 from __future__ import annotations
