@@ -45,12 +45,13 @@ class StreamMeter:
         "_error_sent",
         "_failed",
         "_hidden_output",
+        "_kept",
         "_most",
         "_phase",
+        "_size",
         "_splitter",
         "_texts",
         "_tokenizer",
-        "_uncounted",
         "_usage",
         "_usage_wanted",
     )
@@ -68,7 +69,8 @@ class StreamMeter:
         self._hidden_output = hidden_output
         self._tokenizer = tokenizer
         self._splitter: EventSplitter | None = None  # it has the event that has begun
-        self._uncounted = bytearray()
+        self._kept: list[bytes] = []  # what has passed, and is not counted yet
+        self._size = 0  # of that
         self._phase = NOT_CALLED
         self._complete = self._error_sent = self._failed = False
         self._usage: Usage | None = None
@@ -88,7 +90,7 @@ class StreamMeter:
     @property
     def well(self) -> bool:
         """Whether all has come: the end mark, no error, and nothing that has no end."""
-        if self._uncounted:
+        if self._kept:
             self._look()
         return self._complete and not self._error_sent and self._splitter is None
 
@@ -105,25 +107,25 @@ class StreamMeter:
 
         Raises EventTooLarge.
         """
-        if self._splitter is not None or len(data) > LARGEST_EVENT:
-            return self._cut(data)
-        if self._phase is not STREAMING and not data.startswith(b"data: {"):
-            return self._cut(data)
         # After a brace two line ends end an event, whatever comes next and whichever ends others
         # have: up to there, where no usage is told, no event need be looked at now.
         before, told, after = data.partition(b'"usage"')  # a third of what `find` costs
-        if after == _NULL if told else data[-3:] == b"}\n\n":
-            plain, rest = data, b""
-        else:
-            end = untold(data, len(before) if told else -1)
-            plain, rest = data[:end], data[end:]
-        if plain:
-            self._phase = STREAMING
-            kept = self._uncounted  # as `_keep` does, once for each chunk of every stream
-            kept += plain
-            if len(kept) > _BATCH:
+        if self._splitter is not None or len(data) > LARGEST_EVENT:
+            return self._cut(data)
+        if self._phase is not STREAMING:
+            if not data.startswith(b"data: {"):
+                return self._cut(data)
+        elif after == _NULL or (not told and data[-3:] == b"}\n\n"):
+            self._kept.append(data)  # as `_keep` does, here for each chunk of every stream
+            self._size += len(data)
+            if self._size > _BATCH:
                 self._count_kept()
-        return plain + self._cut(rest) if rest else plain
+            return data
+        end = untold(data, len(before) if told else -1)
+        if end:
+            self._phase = STREAMING
+            self._keep(data[:end])
+        return data[:end] + self._cut(data[end:])
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over."""
@@ -155,7 +157,7 @@ class StreamMeter:
 
     def outcome(self) -> Outcome:
         """What to charge by; may be asked at any time, as the renewals do."""
-        if self._uncounted:
+        if self._kept:
             self._count_kept()
         phase = COMPLETE if self._complete else self._phase
         if self._failed and not self._delivered and self._usage is None:
@@ -218,17 +220,17 @@ class StreamMeter:
         return self._usage_wanted or not told or chunk.choices != []
 
     def _keep(self, data: bytes) -> None:
-        kept = self._uncounted
-        kept += data
-        if len(kept) > _BATCH:
+        self._kept.append(data)
+        self._size += len(data)
+        if self._size > _BATCH:
             self._count_kept()
 
     def _look(self) -> None:
         """Note what errors and end marks have passed."""
-        kept = self._uncounted
+        kept = b"".join(self._kept)
         if kept.find(b'"error"') < 0 and kept.find(b"[DONE]") < 0:
             return
-        for event in EventSplitter().feed(bytes(kept)):
+        for event in EventSplitter().feed(kept):
             data = data_of(event) or b""
             if data.strip() == DONE:
                 self._complete = True
@@ -240,10 +242,11 @@ class StreamMeter:
     def _let_go(self) -> None:
         """Of what is kept, once it is looked at."""
         self._look()
-        self._uncounted.clear()
+        self._kept.clear()
+        self._size = 0
 
     def _count_kept(self) -> None:
-        kept = bytes(self._uncounted)
+        kept = b"".join(self._kept)
         self._let_go()
         self._texts = self._texts or Texts()
         self._delivered += self._tokenizer.guess(self._texts.of_events(kept))
