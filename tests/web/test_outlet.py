@@ -30,7 +30,7 @@ class Socket:
 def asked(socket: Socket, version: Any = HttpVersion11, *, closing: bool = False) -> web.Request:
     http = make_mocked_request("POST", "/", version=version, closing=closing)
     http.protocol.transport = socket  # type: ignore[assignment]
-    http.protocol.writing_paused = False  # type: ignore[misc]
+    http.protocol._paused = False
     http.writer.output_size = 0
     return http
 
