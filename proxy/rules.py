@@ -19,6 +19,8 @@ from proxy.images.policy import ImagePolicy
 from proxy.images.rewrite import RewriteRule
 from proxy.images.tokens import UNKNOWN, formula_for, image_tokens, largest
 from proxy.images.urls import UrlRules
+from proxy.providers.kind import Kind
+from proxy.providers.registry import kind_at
 from proxy.upstream.call import Provider, Timeouts
 
 #: Models that think before they answer, in tokens that a stream does not show.
@@ -38,7 +40,15 @@ def build_models(config: cfg.Config) -> dict[str, Model]:
 
 def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> Model:
     targets = tuple(
-        Target(t.provider, t.model, t.weight, t.priority, _price(t.price)) for t in model.targets
+        Target(
+            t.provider,
+            t.model,
+            t.weight,
+            t.priority,
+            _price(t.price),
+            url=_kind(providers[t.provider]).url(providers[t.provider].base_url, t.model),
+        )
+        for t in model.targets
     )
     return Model(
         name=name,
@@ -58,6 +68,10 @@ def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> M
         inline_images=any(provider.image_urls == "inline" for provider in providers.values()),
         kinds=frozenset(provider.kind for provider in providers.values()),
     )
+
+
+def _kind(provider: cfg.Provider) -> Kind:
+    return kind_at(provider.kind, provider.base_url)
 
 
 def _known(model: str) -> str | None:
@@ -147,8 +161,7 @@ def build_providers(config: cfg.Config) -> dict[str, Provider]:
     return {
         name: Provider(
             name=name,
-            kind=provider.kind,
-            base_url=str(provider.base_url).rstrip("/"),
+            kind=_kind(provider),
             api_keys=provider.secrets,
             timeouts=Timeouts(
                 connect=provider.timeouts.connect,

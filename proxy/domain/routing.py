@@ -16,13 +16,14 @@ from proxy.domain.usage import Price
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place that serves a model: a provider, and the model's name there."""
+    """One place that serves a model: a provider, the model's name there, and where requests go."""
 
     provider: str
     model: str
     weight: float
     priority: int
     price: Price
+    url: str = ""
 
 
 @dataclass(frozen=True)

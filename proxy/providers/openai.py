@@ -11,14 +11,18 @@ import msgspec
 from proxy.domain.chat import ChatRequest
 from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
-
-PATH = "/chat/completions"
+from proxy.providers.kind import Kind
 
 #: Messages that go up as they came are encoded with the other fields up to here.
 _SHORT: Final = 64 << 10
 
 _USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
+
+
+def url(base_url: str, model: str) -> str:
+    """Where a request goes; the model is named in its body."""
+    return base_url + "/chat/completions"
 
 
 @cache
@@ -56,3 +60,6 @@ def encode(
 
 def _with_usage(options: msgspec.Raw) -> dict[str, Any]:
     return {**(_decode_options(options) or {}), "include_usage": True}
+
+
+KIND: Final = Kind(url=url, headers=headers, encode=encode)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from proxy.domain.errors import AnswerTooLarge, GatewayError
+from proxy.providers.kind import Kind, Translator
 
 #: What every request says of itself; no compression, since a stream is passed on as it comes.
 OWN_HEADERS: Final = {
@@ -41,8 +42,7 @@ class Provider:
     """An upstream as the config has it."""
 
     name: str
-    kind: str
-    base_url: str
+    kind: Kind
     api_keys: tuple[str, ...]
     timeouts: Timeouts
     transport: str
@@ -51,7 +51,7 @@ class Provider:
 @dataclass(slots=True)
 class Outgoing:
     """A request, ready to be sent. `headers` come beside OWN_HEADERS; `secret` is the provider's
-    key within them.
+    key within them. `refusal` and `translator` as Kind has them, the latter this call's own.
 
     `body`, in pieces, may be of many megabytes, and is let go by whoever no longer needs it.
     """
@@ -62,6 +62,8 @@ class Outgoing:
     timeouts: Timeouts
     secret: str | None = field(default=None, repr=False)
     transport: str = "direct"
+    refusal: Callable[[int, bytes], bytes] | None = None
+    translator: Translator | None = None
 
     @property
     def size(self) -> int:

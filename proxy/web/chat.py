@@ -17,9 +17,7 @@ from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
 from proxy.domain.plain import plain_chat
 from proxy.domain.routing import Model, Target, choose_target, find_model
-from proxy.domain.sending import as_came, sent_messages
 from proxy.domain.usage import most_believed
-from proxy.providers import openai
 from proxy.store.ledger import Lease
 from proxy.turns import in_turns
 from proxy.upstream.call import Outgoing, Provider
@@ -75,11 +73,12 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
         trace.reserved(lease, door.ledger.refused_by(lease))
         request = held_to(request, lease, trace)
-        messages = None if as_came(request) else await in_turns(sent_messages(request))
+        steps = door.providers[target.provider].kind.messages(request)
+        messages = None if steps is None else await in_turns(steps)
         outgoing = outgoing_call(http, door, request, messages, model, target)
         headers = answer_headers(asked, request, model, lease)
         # They may be of many megabytes, and a stream may last for minutes.
-        del body, asked, capped, request, messages
+        del body, asked, capped, request, messages, steps
         trace.ended = "client_gone"  # until something else is known
         work = relay(http, door, trace, outgoing, headers, lease, stream=streamed)
         return await outliving(work, door, lease, stream=streamed)
@@ -120,23 +119,26 @@ def outgoing_call(
     target: Target,
 ) -> Outgoing:
     """The provider's request: its own headers, and of the client's only those on the list; its
-    `messages` where they are not sent as they came.
+    `messages` as the kind has made them.
     """
     provider = door.providers[target.provider]
+    kind = provider.kind
     secret = choose_secret(provider, door.draw())
-    headers = {REQUEST_ID: http[TRACE].id, **openai.headers(secret)}
+    headers = {REQUEST_ID: http[TRACE].id, **kind.headers(secret)}
     came = http.headers
     for name in _PASSED_UP:
         value = came.get(name)
         if value and value.isascii():
             headers[name] = value
     return Outgoing(
-        url=provider.base_url + openai.PATH,
+        url=target.url,
         headers=headers,
-        body=openai.encode(request, messages, target, model.output_param),
+        body=kind.encode(request, messages, target, model.output_param),
         timeouts=provider.timeouts,
         secret=secret,
         transport=provider.transport,
+        refusal=kind.refusal,
+        translator=kind.translator(request) if kind.translator else None,
     )
 
 

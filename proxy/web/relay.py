@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any, Final
 
@@ -13,12 +13,15 @@ from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed
 from proxy.domain.meter import StreamMeter
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
+from proxy.providers.kind import Translator
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import REQUEST_ID, SOURCE, error_event, raw_json
 from proxy.web.door import Door, stopping
 from proxy.web.outlet import Outlet
 from proxy.web.trace import Trace
+
+_Feed = Callable[[bytes], bytes]
 
 _LARGEST_ANSWER: Final = 64 * 1024 * 1024
 
@@ -60,7 +63,7 @@ async def relay(
             raise await _refusal(call, outgoing)
         if not stream:
             return await _whole(call, trace, outgoing, headers, lease)
-        return await _stream(call, http, door, trace, headers, lease)
+        return await _stream(call, http, door, trace, outgoing.translator, headers, lease)
     except BaseException as error:
         if isinstance(error, GatewayError):
             _account(lease.meter, trace, error)
@@ -107,6 +110,7 @@ async def _stream(
     http: web.Request,
     door: Door,
     trace: Trace,
+    translator: Translator | None,
     headers: dict[str, str],
     lease: Lease,
 ) -> web.StreamResponse:
@@ -119,14 +123,15 @@ async def _stream(
     outlet = _outlet(http, door, trace, headers, lease)
     call.headers = {}
     meter, metrics, last = lease.meter, door.metrics, b""
+    feed = meter.feed if translator is None else _translated(translator, meter)
     failure: GatewayError | None = None
     metrics.streaming += 1
     try:
-        passed = meter.feed(first)
+        passed = feed(first)
         if call.over:
             last = passed  # all of it, which goes out at once with its end
         else:
-            passage = _Passage(call, outlet, lease, door)
+            passage = _Passage(call, outlet, feed, lease, door)
             if not outlet.write(passed):
                 passage.hold()
             await call.deliver(passage.take)
@@ -154,16 +159,21 @@ def _outlet(
     return outlet
 
 
+def _translated(translator: Translator, meter: StreamMeter) -> _Feed:
+    """What the client gets of a stream that is not OpenAI's."""
+    return lambda data: meter.feed(translator.feed(data))
+
+
 class _Passage:
     """From a call into an outlet, after the first bytes."""
 
     __slots__ = ("_call", "_door", "_feed", "_last", "_observe", "_outlet")
 
-    def __init__(self, call: Call, outlet: Outlet, lease: Lease, door: Door) -> None:
+    def __init__(self, call: Call, outlet: Outlet, feed: _Feed, lease: Lease, door: Door) -> None:
         self._call = call
         self._outlet = outlet
         self._door = door
-        self._feed = lease.meter.feed
+        self._feed = feed
         self._observe = door.metrics.chunk_gap.labels(lease.model, lease.provider).observe
         self._last = monotonic()  # when something came
 
@@ -230,6 +240,8 @@ async def _whole(
     """
     _check_kind(call, "application/json")
     body = await call.read(_LARGEST_ANSWER)
+    if outgoing.translator is not None:
+        body = outgoing.translator.whole(body)
     if not lease.meter.whole(body):
         raise failure_in(_redacted(body, outgoing))
     trace.ended = "complete"
@@ -253,6 +265,8 @@ async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
     except UpstreamFailed as error:
         # Whatever became of its words, it has refused: nothing was done that it could bill.
         raise UpstreamFailed("The upstream broke off its error. Try again.") from error
+    if outgoing.refusal is not None:
+        body = outgoing.refusal(call.status, body)
     return refusal_of(call.status, call.headers, _redacted(body, outgoing))
 
 

@@ -1,0 +1,67 @@
+"""What a kind of provider is to the pipeline, the relay and the config. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.domain.chat import ChatRequest
+from proxy.domain.cuts import Pieces
+from proxy.domain.routing import Target
+from proxy.domain.sending import as_came, sent_messages
+from proxy.domain.steps import Steps
+
+
+class Translator(Protocol):
+    """A provider's answer as OpenAI's, sans I/O; one for each call."""
+
+    def feed(self, data: bytes) -> bytes:
+        """A stream's bytes in; whole events of OpenAI chunks out, or b"" while there are none.
+
+        The event with the usage (`choices: []`) always comes before `data: [DONE]`, for the meter
+        withholds it from a client that did not ask; nothing comes after. The provider's error
+        becomes an error event with all four keys, and no [DONE]. Raises EventTooLarge, and
+        UpstreamFailed for what cannot be understood.
+        """
+
+    def whole(self, body: bytes) -> bytes:
+        """A whole answer of status 200 in, an OpenAI chat.completion out; what is no answer
+        becomes `{"error": {…}}`.
+        """
+
+
+class Encode(Protocol):
+    def __call__(
+        self, request: ChatRequest, messages: Pieces | None, target: Target, output_param: str, /
+    ) -> Pieces:
+        """The body as the target is to get it, with what `messages` made; `output_param` is the
+        name of OpenAI's that the model takes its output cap by. Raises BadRequest.
+        """
+
+
+def openai_messages(request: ChatRequest) -> Steps[Pieces] | None:
+    """The messages in OpenAI's form; None: as they came."""
+    return None if as_came(request) else sent_messages(request)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to speak to a provider.
+
+    `url`: from a base URL without a slash at its end and the model's name there to where a request
+    goes; asked once for each target. `headers`: the provider's own, by API key. `messages`: what
+    of a request is encoded in steps, for it may be large; None where nothing has to be. `refusal`:
+    from a status and a body to a body in OpenAI's envelope; None where it is in that already, or
+    nearly. `translator`: None where the answer is OpenAI's, and passes byte for byte. `at`: the
+    kind as it is at a base URL, in a version of its API ("": none was named); None where it is the
+    same at all of them.
+    """
+
+    url: Callable[[str, str], str]
+    headers: Callable[[str | None], Mapping[str, str]]
+    encode: Encode
+    messages: Callable[[ChatRequest], Steps[Pieces] | None] = openai_messages
+    refusal: Callable[[int, bytes], bytes] | None = None
+    translator: Callable[[ChatRequest], Translator] | None = None
+    at: Callable[[str, str], Kind] | None = None
