@@ -19,8 +19,9 @@ from proxy.images.policy import ImagePolicy
 from proxy.images.rewrite import RewriteRule
 from proxy.images.tokens import UNKNOWN, formula_for, image_tokens, largest
 from proxy.images.urls import UrlRules
-from proxy.providers.kind import Kind
-from proxy.providers.registry import kind_at
+from proxy.providers.kind import Kind, Variant
+from proxy.providers.quirks import QUIRKS
+from proxy.providers.registry import kind_of
 from proxy.upstream.call import Provider, Timeouts
 
 #: Models that think before they answer, in tokens that a stream does not show.
@@ -50,6 +51,10 @@ def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> M
         )
         for t in model.targets
     )
+    served = {
+        _served(target.model, (name, model.image_tokens), providers[target.provider])
+        for target in targets
+    }
     return Model(
         name=name,
         targets=targets,
@@ -57,21 +62,37 @@ def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> M
         output_param=model.output_param,
         vision=model.vision,
         hidden_output=model.output_param == "max_completion_tokens"
-        or any(_THINKS.search(target.model) for target in targets),
-        tokenizer=_dearest_tokenizer({target.model for target in targets}),
+        or any(map(_THINKS.search, served)),
+        tokenizer=_dearest_tokenizer(served),
         image_cost=_dearest_image(
             # The targets' names say more of the price than ours, where they say anything.
-            {_known(target.model) or name for target in targets}
+            {_known(target) or name for target in served}
             if model.image_tokens == name
             else {model.image_tokens}
         ),
         inline_images=any(provider.image_urls == "inline" for provider in providers.values()),
-        kinds=frozenset(provider.kind for provider in providers.values()),
+        kinds=frozenset(filter(None, map(_image_limits, providers.values()))),
     )
 
 
 def _kind(provider: cfg.Provider) -> Kind:
-    return kind_at(provider.kind, provider.base_url)
+    return kind_of(provider.kind, Variant(provider.quirks, provider.api_version))
+
+
+def _image_limits(provider: cfg.Provider) -> str:
+    return QUIRKS[provider.quirks].image_limits if provider.kind == "openai" else provider.kind
+
+
+def _served(target: str, ours: tuple[str, ...], provider: cfg.Provider) -> str:
+    """The name that tells which model a target is: a deployment's may be anything, and where it
+    tells nothing, ours does.
+    """
+    names = (target, *ours) if provider.kind == "azure" else (target,)
+    return next((name for name in names if _tells(name)), target)
+
+
+def _tells(name: str) -> bool:
+    return _known(name) is not None or tokenizer_for(name).exact
 
 
 def _known(model: str) -> str | None:

@@ -11,7 +11,7 @@ from proxy import logs
 from proxy.cli.faults import FAILED, WRONG, Failure, explain
 from proxy.cli.output import note, say_good, show_fields, show_json
 from proxy.cli.session import config_file, explained, open_store, read_config, session
-from proxy.config import Config, ConfigError, Problem
+from proxy.config import Config, ConfigError, Problem, doubtful
 from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.manage.checks import strays
 from proxy.store.client import SchemaError
@@ -80,7 +80,7 @@ def check(args: Namespace) -> int:
     if missing:
         file = summary["config"]
         return _tell_problems([Problem(file, None, *stray) for stray in missing], as_json=args.json)
-    _tell_summary(summary, store, warnings, as_json=args.json)
+    _tell_summary(summary, store, doubtful(config) + warnings, as_json=args.json)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from .load import load_config, parse_config
 from .problems import ConfigError, Problem
+from .providers import doubtful
 from .schema import (
     Admin,
     Config,
@@ -42,6 +43,7 @@ __all__ = [
     "Store",
     "Target",
     "Timeouts",
+    "doubtful",
     "load_config",
     "parse_config",
 ]

@@ -19,6 +19,7 @@ from .fields import STORE_SCHEMES
 from .known import known_model
 from .notyet import NOT_YET
 from .problems import Path, nearest, one_of, show_path
+from .providers import find_wrong
 from .schema import Images, MaxTokens, Rewrite
 
 Data = Mapping[str, object]
@@ -91,6 +92,13 @@ def _provider_keys(data: Data) -> Iterator[Finding]:
     for path, provider in walk(data, "providers.*"):
         if isinstance(provider, Mapping) and provider.get("api_key") and provider.get("api_keys"):
             yield (*path, "api_keys"), "write api_key or api_keys, not both"
+
+
+def _addresses(data: Data) -> Iterator[Finding]:
+    for path, provider in walk(data, "providers.*"):
+        if isinstance(provider, Mapping):
+            for where, message in find_wrong(provider):
+                yield (*path, *where), message
 
 
 def _pepper(data: Data) -> Iterator[Finding]:
@@ -212,6 +220,7 @@ _CHECKS: Final[tuple[Callable[[Data], Iterator[Finding]], ...]] = (
     _not_yet,
     _references,
     _provider_keys,
+    _addresses,
     _pepper,
     _max_output,
     _max_tokens,

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
 
 from proxy.images.hosts import compile_patterns
+from proxy.providers.azure_urls import better_place, check_version
 
 from .units import parse_count, parse_duration, parse_months, parse_share, parse_size
 from .yamlfile import Plain
@@ -146,12 +147,20 @@ def _split(url: str) -> SplitResult | None:
 def _check_base_url(url: str) -> str:
     parts = _split(url)
     good = parts is not None and parts.scheme in ("http", "https") and parts.hostname
+    if good and "api-version=" in url and "@" not in url:
+        raise ValueError(f"must have no query; for kind: azure, write {better_place(url)}")
     if not good or "?" in url or "#" in url or "@" in url:
         raise ValueError(
             "must be an absolute http(s) URL without user, query or fragment, "
             "like https://api.openai.com/v1"
         )
     return url.rstrip("/")
+
+
+def _check_api_version(version: str) -> str:
+    if version:
+        check_version(version)
+    return version
 
 
 def _check_prefix(url: str) -> str:
@@ -270,6 +279,7 @@ InnerHost = Annotated[str, AfterValidator(_check_inner_host)]
 ProxyNetwork = Annotated[Network, PlainValidator(_network)]
 Directory = Annotated[Path, _text(Path)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+ApiVersion = Annotated[str, AfterValidator(_check_api_version)]
 UrlPrefix = Annotated[str, AfterValidator(_check_prefix)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_check_store_url)]
 EgressProxy = Annotated[SecretStr, AfterValidator(_check_egress_proxy)]

@@ -24,11 +24,11 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from proxy.domain.limits import ANY_MODEL, Limit, parse_limit
-from proxy.images.urls import is_inner
 
 from . import fields as f
 from .block import Block, overlay
 from .known import OutputParam, known_model, output_param
+from .providers import ProviderKind, ServerQuirks, default_image_urls, default_quirks
 
 Detail = Literal["low", "high", "auto", "original"]
 Format = Literal["png", "jpeg", "gif", "webp"]
@@ -98,19 +98,16 @@ class Timeouts(Block):
     total: f.Seconds = 900.0
 
 
-def _image_urls(data: dict[str, Any]) -> Literal["forward", "inline"]:
-    """A provider that is not public fetches nothing for a client."""
-    return "inline" if is_inner(str(data.get("base_url", ""))) else "forward"
-
-
 class Provider(Block):
-    """An upstream. A local server may have no key."""
+    """An upstream. A local server may have no key. `quirks` is whose of providers/quirks.py."""
 
-    kind: Literal["openai", "azure", "anthropic"] = "openai"
+    kind: ProviderKind = "openai"
     base_url: f.BaseUrl
+    api_version: f.ApiVersion = ""
+    quirks: ServerQuirks = Field(default_factory=default_quirks)
     api_key: f.Secret | None = None
     api_keys: tuple[f.Secret, ...] = ()
-    image_urls: Literal["forward", "inline"] = Field(default_factory=_image_urls)
+    image_urls: Literal["forward", "inline"] = Field(default_factory=default_image_urls)
     transport: Literal["direct", "aiohttp"] = "direct"
     timeouts: Timeouts = Timeouts()
 

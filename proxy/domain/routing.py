@@ -29,7 +29,8 @@ class Target:
 @dataclass(frozen=True)
 class Model:
     """A model as clients name it. `hidden_output`: part of its output never reaches them;
-    `inline_images`: some provider of it is to fetch none itself; `kinds` are the providers'.
+    `inline_images`: some provider of it is to fetch none itself; `kinds` are those
+    of the providers whose limits on images are known.
     """
 
     name: str

@@ -32,6 +32,7 @@ _USUAL: Final = 4
 #: Model names by prefix, the longest first. Source: OpenAI's cookbook and model pages.
 _VOCABULARIES: Final = (
     ("gpt-3.5", "cl100k_base"),
+    ("gpt-35", "cl100k_base"),  # as Azure writes it
     ("gpt-4-", "cl100k_base"),
     ("gpt-4.", "o200k_base"),
     ("gpt-4o", "o200k_base"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.domain.chat import ChatRequest
 from proxy.domain.cuts import Pieces
@@ -45,6 +45,15 @@ def openai_messages(request: ChatRequest) -> Steps[Pieces] | None:
     return None if as_came(request) else sent_messages(request)
 
 
+class Variant(NamedTuple):
+    """What a provider's config says of how its kind is spoken: a row of quirks.py, and a version of
+    the API ("": none is named).
+    """
+
+    quirks: str = "none"
+    api_version: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One way to speak to a provider.
@@ -53,9 +62,8 @@ class Kind:
     goes; asked once for each target. `headers`: the provider's own, by API key. `messages`: what
     of a request is encoded in steps, for it may be large; None where nothing has to be. `refusal`:
     from a status and a body to a body in OpenAI's envelope; None where it is in that already, or
-    nearly. `translator`: None where the answer is OpenAI's, and passes byte for byte. `at`: the
-    kind as it is at a base URL, in a version of its API ("": none was named); None where it is the
-    same at all of them.
+    nearly. `translator`: None, of a kind or of a request, where the answer is OpenAI's and passes
+    byte for byte. `variant`: the kind as one provider speaks it; None where all speak it alike.
     """
 
     url: Callable[[str, str], str]
@@ -63,5 +71,5 @@ class Kind:
     encode: Encode
     messages: Callable[[ChatRequest], Steps[Pieces] | None] = openai_messages
     refusal: Callable[[int, bytes], bytes] | None = None
-    translator: Callable[[ChatRequest], Translator] | None = None
-    at: Callable[[str, str], Kind] | None = None
+    translator: Callable[[ChatRequest], Translator | None] | None = None
+    variant: Callable[[Variant], Kind] | None = None

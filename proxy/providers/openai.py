@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,8 @@ import msgspec
 from proxy.domain.chat import ChatRequest
 from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
-from proxy.providers.kind import Kind
+from proxy.providers.kind import Kind, Variant
+from proxy.providers.quirks import QUIRKS
 
 #: Messages that go up as they came are encoded with the other fields up to here.
 _SHORT: Final = 64 << 10
@@ -32,13 +34,19 @@ def headers(api_key: str | None) -> Mapping[str, str]:
 
 
 def encode(
-    request: ChatRequest, messages: Pieces | None, target: Target, output_param: str
+    request: ChatRequest,
+    messages: Pieces | None,
+    target: Target,
+    output_param: str,
+    *,
+    stream_options: bool = True,
 ) -> Pieces:
     """The request's body as the target is to get it, with these messages (domain/sending.py);
     None: as they came.
 
     Replaced: the model's name, the output cap under the name that the model accepts, and
-    `stream_options`, since usage is always asked for. `detail` is the reference's own and was
+    `stream_options`, since usage is always asked for (they are left out where the server takes
+    none). `detail` is the reference's own and was
     pushed down into the images. Every other field is the client's bytes.
     """
     fields: dict[str, Any] = {
@@ -49,7 +57,9 @@ def encode(
     for name in ("detail", "max_tokens", "max_completion_tokens"):
         if name in fields and name != output_param:
             del fields[name]
-    if request.stream:
+    if not stream_options:
+        fields.pop("stream_options", None)
+    elif request.stream:
         options = fields.get("stream_options")
         fields["stream_options"] = _with_usage(options) if options is not None else _USAGE
     if messages is None and len(memoryview(request.fields["messages"])) <= _SHORT:
@@ -62,4 +72,10 @@ def _with_usage(options: msgspec.Raw) -> dict[str, Any]:
     return {**(_decode_options(options) or {}), "include_usage": True}
 
 
-KIND: Final = Kind(url=url, headers=headers, encode=encode)
+def _variant(of: Variant) -> Kind:
+    if QUIRKS[of.quirks].stream_options:
+        return KIND
+    return replace(KIND, encode=partial(encode, stream_options=False))
+
+
+KIND: Final = Kind(url=url, headers=headers, encode=encode, variant=_variant)

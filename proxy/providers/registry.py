@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.providers import openai
-from proxy.providers.kind import Kind
+from proxy.providers import azure, openai
+from proxy.providers.kind import Kind, Variant
 
 KINDS: Final[Mapping[str, Kind]] = {
     "openai": openai.KIND,
+    "azure": azure.KIND,
 }
 
 
-def kind_at(name: str, base_url: str, api_version: str = "") -> Kind:
-    """The kind of that name as it is spoken at a base URL. Raises KeyError."""
+def kind_of(name: str, variant: Variant) -> Kind:
+    """The kind of that name as one provider speaks it. Raises KeyError."""
     kind = KINDS[name]
-    return kind.at(base_url, api_version) if kind.at else kind
+    return kind.variant(variant) if kind.variant else kind

@@ -34,6 +34,8 @@ DEFAULTS = {
     "keys.pepper": (),
     "metrics.max_keys": 1000,
     "providers.openai.kind": "openai",
+    "providers.openai.api_version": "",
+    "providers.openai.quirks": "openai",
     "providers.openai.api_keys": (),
     "providers.openai.image_urls": "forward",
     "providers.openai.transport": "direct",
