@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from proxy.domain.errors import INVALID_REQUEST, GatewayError, UpstreamFailed, UpstreamRefused
+from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamRefused
+from proxy.providers.envelope import envelope, error_object
 
 #: An error's body is read up to here; what is longer is no error message.
 LARGEST_ERROR: Final = 64 * 1024
@@ -17,15 +16,21 @@ _LONGEST_MESSAGE: Final = 1000
 #: The client's own doing, and so the client's to see. The rest is between us and the provider.
 _PASSED: Final = frozenset((400, 404, 413, 415, 422, 429))
 
+#: How Gemini tells, with 400, that it does not know our key.
+#: Source: https://ai.google.dev/gemini-api/docs/troubleshooting
+_BAD_KEY: Final = b'"API_KEY_INVALID"'
+
 _WAITING: Final = ("retry-after", "retry-after-ms", "x-should-retry")
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error that an upstream's answer other than 200 becomes."""
     error: GatewayError
+    if status == 400 and _BAD_KEY in body:
+        status = 401
     if status in _PASSED:
         waiting = {name: headers[name] for name in _WAITING if name in headers}
-        error = UpstreamRefused(status, _envelope(status, body), headers=waiting)
+        error = UpstreamRefused(status, envelope(status, body), headers=waiting)
     elif status in _FAILED:
         error = UpstreamFailed(_FAILED[status], headers={"x-should-retry": "false"})
     else:
@@ -39,7 +44,7 @@ def failure_in(body: bytes) -> UpstreamFailed:
 
     OpenRouter and others tell so of an error that came late.
     """
-    error = _object(body).get("error")
+    error = error_object(body).get("error")
     said = error.get("message") if isinstance(error, dict) else error
     code = error.get("code") if isinstance(error, dict) else None
     failure = _FAILED.get(code) if isinstance(code, int) else None
@@ -50,12 +55,6 @@ def failure_in(body: bytes) -> UpstreamFailed:
     return UpstreamFailed("The upstream's answer holds no choices. Try again.")
 
 
-#: Type and code where the upstream's answer says neither.
-_KINDS: Final[Mapping[int, tuple[str, str | None]]] = {
-    413: (INVALID_REQUEST, "request_too_large"),
-    429: ("requests", "rate_limit_exceeded"),
-}
-
 _CREDENTIALS: Final = "The upstream refused the gateway's credentials. Tell your platform team."
 _REDIRECT: Final = "The upstream redirects, which is not followed. Tell your platform team."
 _FAILED: Final = {
@@ -64,35 +63,3 @@ _FAILED: Final = {
     403: _CREDENTIALS,
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
 }
-
-
-def _envelope(status: int, body: bytes) -> bytes:
-    """The body as it came where it is an OpenAI error with all four keys, else one made of it.
-
-    vLLM has had the keys at the top; Ollama and others send a mere text as the error.
-    """
-    answer = _object(body)
-    error = answer.get("error", answer)
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        error = {}
-    type, code = _KINDS.get(status, (INVALID_REQUEST, None))
-    made = {
-        "message": f"The upstream answered {status}.",
-        "type": type,
-        "param": None,
-        "code": code,
-    }
-    if error is not answer and error.keys() >= made.keys():
-        return body
-    said = {name: error[name] for name in made if isinstance(error.get(name), str)}
-    return msgspec.json.encode({"error": {**made, **said}})
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}

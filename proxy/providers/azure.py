@@ -69,7 +69,7 @@ def _object(data: bytes) -> dict[str, Any] | None:
     return chunk if isinstance(chunk, dict) else None
 
 
-def _translator(request: ChatRequest) -> _Annotated | None:
+def _translator(request: ChatRequest, created: int) -> _Annotated | None:
     return None if request.include_usage or not request.stream else _Annotated()
 
 

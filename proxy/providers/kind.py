@@ -61,15 +61,16 @@ class Kind:
     `url`: from a base URL without a slash at its end and the model's name there to where a request
     goes; asked once for each target. `headers`: the provider's own, by API key. `messages`: what
     of a request is encoded in steps, for it may be large; None where nothing has to be. `refusal`:
-    from a status and a body to a body in OpenAI's envelope; None where it is in that already, or
-    nearly. `translator`: None, of a kind or of a request, where the answer is OpenAI's and passes
-    byte for byte. `variant`: the kind as one provider speaks it; None where all speak it alike.
+    from a status and a body to the status that it stands for and a body in OpenAI's envelope; None
+    where it is in that already, or nearly. `translator`: of a request and the time (Unix) at which
+    it is answered; None, of a kind or of a request, where the answer is OpenAI's and passes byte
+    for byte. `variant`: the kind as one provider speaks it; None where all speak it alike.
     """
 
     url: Callable[[str, str], str]
     headers: Callable[[str | None], Mapping[str, str]]
     encode: Encode
     messages: Callable[[ChatRequest], Steps[Pieces] | None] = openai_messages
-    refusal: Callable[[int, bytes], bytes] | None = None
-    translator: Callable[[ChatRequest], Translator | None] | None = None
+    refusal: Callable[[int, bytes], tuple[int, bytes]] | None = None
+    translator: Callable[[ChatRequest, int], Translator | None] | None = None
     variant: Callable[[Variant], Kind] | None = None

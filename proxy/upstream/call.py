@@ -62,7 +62,7 @@ class Outgoing:
     timeouts: Timeouts
     secret: str | None = field(default=None, repr=False)
     transport: str = "direct"
-    refusal: Callable[[int, bytes], bytes] | None = None
+    refusal: Callable[[int, bytes], tuple[int, bytes]] | None = None
     translator: Translator | None = None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from time import time
 from typing import Final
 
 from aiohttp import web
@@ -138,7 +139,7 @@ def outgoing_call(
         secret=secret,
         transport=provider.transport,
         refusal=kind.refusal,
-        translator=kind.translator(request) if kind.translator else None,
+        translator=kind.translator(request, int(time())) if kind.translator else None,
     )
 
 

@@ -265,9 +265,10 @@ async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
     except UpstreamFailed as error:
         # Whatever became of its words, it has refused: nothing was done that it could bill.
         raise UpstreamFailed("The upstream broke off its error. Try again.") from error
+    status = call.status
     if outgoing.refusal is not None:
-        body = outgoing.refusal(call.status, body)
-    return refusal_of(call.status, call.headers, _redacted(body, outgoing))
+        status, body = outgoing.refusal(status, body)
+    return refusal_of(status, call.headers, _redacted(body, outgoing))
 
 
 def _check_kind(call: Call, wanted: str) -> None:

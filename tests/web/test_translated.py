@@ -29,8 +29,9 @@ def word(text: str) -> dict[str, Any]:
 class Lines:
     """A language of lines: a word each, then "." for the end; "!" is an error, "?" is nothing."""
 
-    def __init__(self, request: ChatRequest) -> None:
+    def __init__(self, request: ChatRequest, created: int) -> None:
         self.model = request.model
+        self.created = created
         self.held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -61,9 +62,9 @@ class Lines:
         return json.dumps({"model": self.model, "choices": [choice], "usage": USAGE}).encode()
 
 
-def refusal(status: int, body: bytes) -> bytes:
+def refusal(status: int, body: bytes) -> tuple[int, bytes]:
     said = json.loads(body)["sorry"]
-    return json.dumps({"error": {"message": f"{status}: {said}", "code": "no"}}).encode()
+    return 400, json.dumps({"error": {"message": f"{status}: {said}", "code": "no"}}).encode()
 
 
 @pytest.fixture
@@ -125,12 +126,12 @@ async def test_no_answer_in_a_200(gate: Gateway, upstream: ScriptedUpstream) -> 
 
 
 async def test_a_refusal_is_translated(gate: Gateway, upstream: ScriptedUpstream) -> None:
-    """The provider's error has OpenAI's form, all four keys."""
-    upstream.script(json_reply(400, {"sorry": "no such animal"}))
+    """The provider's error has OpenAI's form, all four keys, and the status that it stands for."""
+    upstream.script(json_reply(409, {"sorry": "no such animal"}))
     async with gate.post(await gate.key()) as answer:
         assert answer.status == 400
         error = (await answer.json())["error"]
-    assert error["message"] == "400: no such animal"
+    assert error["message"] == "409: no such animal"
     assert error.keys() == {"message", "type", "param", "code"}
 
 
