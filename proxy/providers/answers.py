@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,6 +21,10 @@ _PASSED: Final = frozenset((400, 404, 413, 415, 422, 429))
 #: Source: https://ai.google.dev/gemini-api/docs/troubleshooting
 _BAD_KEY: Final = b'"API_KEY_INVALID"'
 
+#: How Gemini tells, in a 429's details, how long to wait.
+#: Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto
+_RETRY_DELAY = re.compile(rb'"retryDelay":\s*"(\d{1,6})(?:\.\d+)?s"')
+
 _WAITING: Final = ("retry-after", "retry-after-ms", "x-should-retry")
 
 
@@ -30,6 +35,8 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayE
         status = 401
     if status in _PASSED:
         waiting = {name: headers[name] for name in _WAITING if name in headers}
+        if not waiting and (delay := _RETRY_DELAY.search(body)):
+            waiting["retry-after"] = str(int(delay[1]) + 1)
         error = UpstreamRefused(status, envelope(status, body), headers=waiting)
     elif status in _FAILED:
         error = UpstreamFailed(_FAILED[status], headers={"x-should-retry": "false"})

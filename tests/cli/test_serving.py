@@ -47,6 +47,28 @@ def test_check(vg: Visiongate) -> None:
     assert vg.done("check").err == f"warning: {warning}\n"
 
 
+def test_check_a_doubtful_address(vg: Visiongate) -> None:
+    """A base URL without a path is warned of, since it may be wrong, with what may be meant."""
+    text = vg.config.read_text()
+    vg.config.write_text(text.replace("https://api.openai.com/v1", "http://127.0.0.1:8000/"))
+    warning = (
+        "providers.openai.base_url has no path; most servers of kind: openai answer below /v1, "
+        "as in 'http://127.0.0.1:8000/v1'"
+    )
+    assert vg.json("check")["warnings"][0] == warning
+    assert f"warning: {warning}\n" in vg.done("check").err
+
+
+def test_check_an_address_that_cannot_be(vg: Visiongate) -> None:
+    """A known server's base URL without its path is an error, with its line and the right one."""
+    text = vg.config.read_text()
+    vg.config.write_text(text.replace("https://api.openai.com/v1", "https://api.openai.com"))
+    result = vg("check")
+    assert result.code == 2
+    assert f"{vg.config}:6: providers.openai.base_url: " in result.err
+    assert "did you mean 'https://api.openai.com/v1'?" in result.err
+
+
 def test_check_old_store(vg: Visiongate, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is too old is no warning: nothing would work."""
     monkeypatch.setattr("proxy.store.survey._OLDEST", (99, 0))

@@ -82,6 +82,15 @@ def test_how_long_to_wait_passes() -> None:
     assert error.headers == given
 
 
+def test_how_long_to_wait_may_be_in_the_error() -> None:
+    """Gemini's delay becomes the header that SDKs wait by, where no header says anything."""
+    inner = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.074824224s"}
+    body = [{"error": {"code": 429, "message": "You exceeded your quota.", "details": [inner]}}]
+    assert refused(429, body).headers == {"retry-after": "35"}
+    assert refused(429, body, {"retry-after": "3"}).headers == {"retry-after": "3"}
+    assert refused(429, {"error": {"message": '"retryDelay": "9s"'}}).headers == {}
+
+
 @pytest.mark.parametrize(
     ("status", "word"),
     [
