@@ -1,4 +1,4 @@
-"""What tests of the gateway's images may ask for."""
+"""What tests of the gateway's images and of its vendors may ask for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from tests.scripted import ScriptedUpstream
 from tests.web.image_stand import OpenStand, opened_stand
+from tests.web.vendors import OpenVendor, opened_vendor
 
 
 @pytest.fixture
@@ -16,3 +17,9 @@ def open_stand(
 ) -> OpenStand:
     """Open a gateway whose only way out is a scripted origin."""
     return partial(opened_stand, store_url, upstream, monkeypatch)
+
+
+@pytest.fixture
+def open_vendor(store_url: str, upstream: ScriptedUpstream) -> OpenVendor:
+    """Open a gateway before a scripted vendor; with it comes a key."""
+    return partial(opened_vendor, store_url, upstream)
