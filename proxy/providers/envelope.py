@@ -39,8 +39,14 @@ _LONG_STATUSES: Final = frozenset((400, 413, 422))
 #: Which fields are wrong is told of so many.
 _MOST_DETAILS: Final = 5
 
-#: FastAPI's and Starlette's words for a path that nobody serves.
+#: Starlette's words for a path that nobody serves, which FastAPI and vLLM pass on.
 _NO_SUCH_PATH: Final = "Not Found"
+
+#: What is told of an error without words.
+_UNSAID: Final = {
+    404: "The upstream answered 404, and not as an OpenAI-compatible API does: the provider's "
+    "base_url may be wrong, or lack its /v1. Tell your platform team."
+}
 
 
 def envelope(status: int, body: bytes) -> bytes:
@@ -53,10 +59,10 @@ def envelope(status: int, body: bytes) -> bytes:
         error = {"message": error}
     message, param = _told(error)
     if not message:
-        message, param = _unsaid(status, answer), None
+        message, param = _UNSAID.get(status, f"The upstream answered {status}."), None
     code = error.get("code")
     long = status in _LONG_STATUSES and _TOO_LONG.search(message) and not _is_word(code)
-    whole = error is not answer and error.keys() >= set(_KEYS) and isinstance(error["message"], str)
+    whole = error is not answer and error.keys() >= set(_KEYS) and error["message"] == message
     alone = body.lstrip()[:1] == b"{"
     if whole and alone and not long and (code is None or isinstance(code, str)):
         return body
@@ -104,15 +110,6 @@ def _details(found: list[Any]) -> Iterator[tuple[str, str]]:
             steps = where if isinstance(where, list) else []
             path = "".join(f"[{step}]" if type(step) is int else f".{step}" for step in steps)
             yield path.removeprefix(".body").removeprefix("."), each["msg"]
-
-
-def _unsaid(status: int, answer: Mapping[str, Any]) -> str:
-    if status == 404 and "error" not in answer:
-        return (
-            "The upstream answered 404, and not as an OpenAI-compatible API does: the provider's "
-            "base_url may be wrong, or lack its /v1. Tell your platform team."
-        )
-    return f"The upstream answered {status}."
 
 
 def _is_word(code: object) -> bool:

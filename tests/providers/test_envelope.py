@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.domain.errors import UpstreamFailed
 from proxy.providers.answers import refusal_of
@@ -142,17 +144,23 @@ def test_a_code_is_a_word_or_null(code: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"404 page not found", b"<html>", b'{"detail":"Not Found"}', b"[]"]
+    "body",
+    [
+        b"",
+        b"404 page not found",
+        b"<html>",
+        b'{"detail":"Not Found"}',
+        b"[]",
+        b'{"error":{"message":"Not Found","type":"Not Found","param":null,"code":404}}',
+    ],
 )
 def test_a_path_that_nobody_serves(body: bytes) -> None:
-    """A 404 without an error is the address's fault, and says so; it stays a 404."""
+    """A 404 without a word is the address's fault, and says so; it stays a 404."""
     message = told(404, body)["message"]
     assert "base_url may be wrong, or lack its /v1" in message
 
 
-@pytest.mark.parametrize(
-    "body", [{"error": "model 'x' not found"}, {"detail": "No such model"}, {"error": {}}]
-)
+@pytest.mark.parametrize("body", [{"error": "model 'x' not found"}, {"detail": "No such model"}])
 def test_a_404_with_an_error(body: Any) -> None:
     """A 404 that is a server's own says what the server said."""
     assert "base_url" not in told(404, body)["message"]
@@ -167,3 +175,28 @@ def test_gemini_says_400_of_a_wrong_key() -> None:
     assert (failed.status, failed.cause) == (502, "401")
     said = {"error": {"message": 'You wrote "API_KEY_INVALID".', "code": 400}}
     assert refusal_of(400, {}, json.dumps(said).encode()).status == 400
+
+
+WORDS = st.sampled_from(
+    ["error", "message", "type", "param", "code", "detail", "loc", "msg", "body", LONG, "3051"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=6),
+    max_leaves=20,
+)
+
+
+@given(st.sampled_from([400, 404, 413, 415, 422, 429]), VALUES)
+def test_whatever_a_server_says(status: int, value: Any) -> None:
+    """Any JSON at all becomes an error that an SDK can read: text, a word or null for a code."""
+    error = told(status, value)
+    assert isinstance(error["message"], str)
+    assert error["message"]
+    assert error["code"] is None or isinstance(error["code"], str)
+
+
+@given(st.sampled_from([400, 404, 500]), st.binary(max_size=200))
+def test_bytes_that_are_no_json(status: int, body: bytes) -> None:
+    """No bytes at all make reading an error fail."""
+    assert refusal_of(status, {}, body).status in (status, 502)
