@@ -18,7 +18,6 @@ from tests.store.scripts import (
     at,
     connect,
     tokens,
-    usd,
 )
 
 NOON = at("2026-11-22T12:00:00")
@@ -219,24 +218,3 @@ def test_renew_expired(scripts: Scripts) -> None:
     assert scripts.renew(("r1", NOTHING), now=NOON + 1, end=NOON + 2) == ["live"]
     assert scripts.renew(("r1", NOTHING), now=NOON + 2, end=NOON + 2) == ["expired"]
     assert scripts.contents().leases == {"r1": END + 2}
-
-
-def test_clock_back(scripts: Scripts) -> None:
-    """A clock that goes back by seconds over midnight does not open the old day again."""
-    day = Bound(10, "usd", "day")
-    scripts.reserve("r1", usd(10), day, now=MIDNIGHT + 2)
-    assert scripts.reserve("r2", usd(1), day, now=MIDNIGHT - 5000) == [
-        "refused",
-        MIDNIGHT + 2,
-        0,
-        10,
-        10,
-    ]
-    scripts.settle("r1", usd(9), now=MIDNIGHT - 5000)
-    assert scripts.peek(day, now=MIDNIGHT + 3) == [9, 0, 10]
-
-
-def test_clock_back_far(scripts: Scripts) -> None:
-    """A clock that goes back by an hour or more is believed: it was wrong before."""
-    scripts.reserve("r1", usd(10), now=NOON)
-    assert scripts.reserve("r2", usd(1), now=NOON - 3_600_000)[1] == NOON - 3_600_000

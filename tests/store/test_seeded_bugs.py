@@ -111,7 +111,7 @@ BUGS = {
     "leaks at the first amount": ("amount = amount or last", "amount = last"),
     "shares one key's budget": ("'key:' .. reservation[KEY] .. '|'", "'key:k1|'"),
     "counts no model by itself": (
-        "fields[3], add(fields[3], counters[3], at, live, posted, reserved),",
+        "fields[3], add(fields[3], counters[3], false, at, live, posted, reserved),",
         "",
     ),
     "counts images as requests": (
@@ -126,8 +126,8 @@ BUGS = {
     "posts to the day of now": ("math.min(tonumber(ARGV[6]), now)", "now"),
     "posts to a day to come": ("math.min(tonumber(ARGV[6]), now)", "tonumber(ARGV[6])"),
     "posts to windows that have turned": (
-        "add(fields[i], counters[i], math.floor(admitted / HOUR), 0,",
-        "add(fields[i], counters[i], hour, 0,",
+        "add(fields[i], counters[i], true, math.floor(admitted / HOUR), 0,",
+        "add(fields[i], counters[i], true, hour, 0,",
     ),
     "posts past the buckets": (
         "fill(counters[i], amount, amounts[part])",

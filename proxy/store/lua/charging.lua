@@ -23,9 +23,9 @@ local function charge(reservation, packed, fields, counters, amounts)
   end
   local at = math.floor(admitted / HOUR)
   redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today),
-    fields[2], add(fields[2], counters[2], at, live, posted, reserved),
-    fields[3], add(fields[3], counters[3], at, live, posted, reserved),
-    fields[4], add(fields[4], counters[4], at, live, posted, reserved),
-    fields[5], add(fields[5], counters[5], at, live, posted, reserved),
+    fields[2], add(fields[2], counters[2], false, at, live, posted, reserved),
+    fields[3], add(fields[3], counters[3], false, at, live, posted, reserved),
+    fields[4], add(fields[4], counters[4], false, at, live, posted, reserved),
+    fields[5], add(fields[5], counters[5], false, at, live, posted, reserved),
     unpack(words))
 end

@@ -24,7 +24,8 @@ local admitted = math.min(tonumber(ARGV[6]), now)
 for i = 2, #fields do
   words[#words + 1] = fields[i]
   if i <= 5 then
-    words[#words + 1] = add(fields[i], counters[i], math.floor(admitted / HOUR), 0, amounts, nothing)
+    words[#words + 1] =
+      add(fields[i], counters[i], true, math.floor(admitted / HOUR), 0, amounts, nothing)
   else
     local amount, part = tonumber(ARGV[3 * i - 3]), tonumber(ARGV[3 * i - 2])
     words[#words + 1] = fill(counters[i], amount, amounts[part])

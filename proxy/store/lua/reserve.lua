@@ -66,10 +66,10 @@ end
 local nothing = {0, 0, 0, 0, 0, 0}
 due = math.min(due, now + lease)
 redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today),
-  ARGV[11], add(ARGV[11], counters[2], hour, 1, nothing, asked),
-  ARGV[12], add(ARGV[12], counters[3], hour, 1, nothing, asked),
-  ARGV[13], add(ARGV[13], counters[4], hour, 1, nothing, asked),
-  ARGV[14], add(ARGV[14], counters[5], hour, 1, nothing, asked),
+  ARGV[11], add(ARGV[11], counters[2], true, hour, 1, nothing, asked),
+  ARGV[12], add(ARGV[12], counters[3], true, hour, 1, nothing, asked),
+  ARGV[13], add(ARGV[13], counters[4], true, hour, 1, nothing, asked),
+  ARGV[14], add(ARGV[14], counters[5], true, hour, 1, nothing, asked),
   unpack(words))
 redis.call('ZADD', LEASES, now + lease, id)
 return reply
