@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 #: The layout's version; a gateway refuses a store with another one.
-VERSION: Final = 2
+VERSION: Final = 3
 
 SCHEMA: Final = "vg:schema"
 IDENTITY: Final = "vg:identity"  # a word that tells this store from others

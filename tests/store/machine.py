@@ -18,6 +18,7 @@ from proxy.domain.windows import window_end
 from tests.store.model import Model, of
 from tests.store.scripts import (
     DAY,
+    HOUR,
     LEASE,
     MINUTE,
     SECOND,
@@ -51,8 +52,10 @@ requests = st.fixed_dictionaries(
         "usd_in": st.sampled_from((0, 3)),
     }
 )
+#: By how much the clock goes back: by less than an hour it is not believed.
+BACK = (-3 * SECOND, -2 * HOUR)
 steps = st.sampled_from(
-    (1, 7 * SECOND, LEASE // 3, SPARE, SPARE, LEASE, -3 * SECOND, -3 * SECOND, MINUTE, 8 * DAY)
+    (1, 7 * SECOND, LEASE // 3, SPARE, SPARE, LEASE, *BACK, *BACK, 2 * HOUR, MINUTE, 8 * DAY)
 )
 turns = st.tuples(st.sampled_from(("hour", "day", "month")), st.sampled_from((-5 * SECOND, -1, 0)))
 
@@ -244,15 +247,24 @@ class LedgerMachine(RuleBasedStateMachine):
         self.go_to(max([self.now, *ends]), watched=True)
         self.sweep(team, most)
 
-    @rule(turn=turns, back=st.booleans())
-    def wait_for_turn(self, turn: tuple[str, int], back: bool) -> None:
-        """A window turns, or soon will; `back`: the clock then goes back a little."""
+    @rule(turn=turns, back=st.sampled_from((0, 0, *BACK)))
+    def wait_for_turn(self, turn: tuple[str, int], back: int) -> None:
+        """A window turns, or soon will, and the clock then goes back."""
         window, less = turn
         self.now = max(self.now, (window_end(window, self.now) or 0) + less)
         if back:
             for team in TEAMS:
                 self.peek(team)
-            self.now -= 3 * SECOND
+            self.now += back
+
+    @rule(team=teams, request=requests, again=st.booleans())
+    def be_wrong(self, team: str, request: dict[str, Any], again: bool) -> None:
+        """The clock is two hours ahead for a while, and requests go on."""
+        self.now += 2 * HOUR
+        self.reserve(team, request | {"force": True})
+        self.now -= 2 * HOUR
+        if again:
+            self.reserve(team, request)
 
     @rule(team=teams, limit=limits)
     def set_limit(self, team: str, limit: Any) -> None:

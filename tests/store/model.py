@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from tests.store.scripts import (
     DAY,
@@ -48,6 +49,7 @@ def of(amounts: Sequence[int], unit: str) -> int:
 class Posted:
     """What a request was charged."""
 
+    writing: int
     admitted: int
     key: str
     model: str
@@ -61,6 +63,7 @@ class Posted:
 class Held:
     """A reservation that is live, or `expired` at a time and charged `posted`, or void."""
 
+    writing: int = 0
     key: str = ""
     model: str = ""
     provider: str = ""
@@ -74,10 +77,25 @@ class Held:
     posted: Posted | None = None
 
     def charge(self, amounts: Five, provider: str, cached: int = 0, image: int = 0) -> Posted:
-        return Posted(self.admitted, self.key, self.model, provider, amounts, cached, image)
+        return Posted(
+            self.writing, self.admitted, self.key, self.model, provider, amounts, cached, image
+        )
 
 
 NOTHING: Five = (0, 0, 0, 0, 0)
+
+
+class Turns(NamedTuple):
+    """A tally's windows: which they are, and the writing that began each. It holds what was written
+    since then and was admitted in them: where the clock goes back into one, that begins anew.
+    """
+
+    stamps: Mapping[str, int]
+    since: dict[str, int]
+
+    def hold(self, x: Held | Posted, window: str) -> bool:
+        mine = stamps(x.admitted)[window] == self.stamps[window]
+        return mine and x.writing >= self.since[window]
 
 
 @dataclass
@@ -101,6 +119,7 @@ class Model:
     held: dict[str, Held] = field(default_factory=dict)
     postings: list[Posted] = field(default_factory=list)
     buckets: dict[tuple[str, str, str], Bucket] = field(default_factory=dict)
+    turns: dict[tuple[str, str], Turns] = field(default_factory=dict)
 
     @property
     def live(self) -> dict[str, Held]:
@@ -141,10 +160,9 @@ class Model:
             most = None if fits else limit.amount
             self._fill(limit, now, of(amounts, limit.unit), limit.amount, most)
         counted = (amounts[0], amounts[1], 0, amounts[3], usd_in)
-        end = now + LEASE
-        self.held[id] = Held(
-            key, model, provider, now, amounts, end, minutes, counted, observed=not fits
-        )
+        end, who = now + LEASE, (self.writings, key, model, provider, now)
+        self._turn(key, model, now)
+        self.held[id] = Held(*who, amounts, end, minutes, counted, observed=not fits)
         return ["ok" if fits else "observed", *told]
 
     def settle(
@@ -194,8 +212,10 @@ class Model:
         for limit in limits:
             if limit.window == "minute":
                 self._fill(limit, now, of(amounts, limit.unit), limit.amount)
-        admitted = min(admitted, now)
-        self.postings.append(Posted(admitted, key, model, provider, amounts, cached, image))
+        self._turn(key, model, now)
+        self.postings.append(
+            Posted(self.writings, min(admitted, now), key, model, provider, amounts, cached, image)
+        )
         self.held[id] = Held(expired=now)
         self._sweep(now, AT_ONCE)
         return "posted"
@@ -223,14 +243,16 @@ class Model:
             bucket = self.buckets.get((limit.scope, limit.unit, limit.model))
             level = bucket.at(now, limit.amount) if bucket else Fraction(0)
             return math.ceil(level), 0, limit.amount
-        stamp = stamps(now)[limit.window]
+        name, stamp = (limit.scope, limit.model), stamps(now)[limit.window]
         amount = limit.amount + (limit.grant if limit.stamp == stamp else 0)
         held = list(_within(self.live.values(), limit.scope, limit.model))
         if limit.unit == "concurrent":
             return 0, len(held), amount
-        posted = _within(self.postings, limit.scope, limit.model)
+        if name not in self.turns or self.turns[name].stamps[limit.window] != stamp:
+            return 0, 0, amount
+        posted, turns = _within(self.postings, limit.scope, limit.model), self.turns[name]
         used, reserved = (
-            sum(of(x.amounts, limit.unit) for x in some if _in(x, limit.window, stamp))
+            sum(of(x.amounts, limit.unit) for x in some if turns.hold(x, limit.window))
             for some in (posted, held)
         )
         return used, reserved, amount
@@ -251,15 +273,21 @@ class Model:
             assert clock.due <= min(
                 [math.inf, *ends, *(gone + KEEP for gone in self.dead.values())]
             )
-        for name, tally in found.tallies.items():
-            scope, _, model = name.partition("|")
+        assert found.tallies.keys() == {"|".join(name) for name in self.turns}
+        for (scope, model), turns in self.turns.items():
+            name = f"{scope}|{model}"
+            tally = found.tallies[name]
+            assert tally.stamps == turns.stamps, name
             held = list(_within(self.live.values(), scope, model))
             posted = list(_within(self.postings, scope, model))
             assert tally.live == len(held), name
             for window in WINDOWS:
-                stamp = tally.stamps[window]
-                assert tally.posted[window] == _sums(posted, window, stamp), (name, window)
-                assert tally.reserved[window] == _sums(held, window, stamp), (name, window)
+                for kept, some in ((tally.posted, posted), (tally.reserved, held)):
+                    inside = [x.amounts for x in some if turns.hold(x, window)]
+                    assert kept[window] == [sum(x[i] for x in inside) for i in range(5)], (
+                        name,
+                        window,
+                    )
         buckets = {f"{s}|{u}|minute|{m}": b for (s, u, m), b in self.buckets.items()}
         assert found.buckets.keys() == buckets.keys()
         for name, (since, level, amount) in found.buckets.items():
@@ -285,6 +313,21 @@ class Model:
         self.seen = now
         self.writings += 1
         return now
+
+    def _turn(self, key: str, model: str, now: int) -> None:
+        """What is admitted brings its tallies to the time of now."""
+        new = stamps(now)
+        for name in product(("team", f"key:{key}"), ("*", model)):
+            old = self.turns.get(name, Turns({}, {}))
+            self.turns[name] = Turns(
+                new,
+                {
+                    window: old.since[window]
+                    if old.stamps.get(window) == new[window]
+                    else self.writings
+                    for window in WINDOWS
+                },
+            )
 
     def _sweep(self, now: int, most: int) -> int:
         due = sorted((held.lease_end, id) for id, held in self.live.items())
@@ -329,12 +372,3 @@ def _within(some: Any, scope: str, model: str) -> Iterator[Any]:
     for x in some:
         if scope in ("team", f"key:{x.key}") and model in ("*", x.model):
             yield x
-
-
-def _in(x: Any, window: str, stamp: int) -> bool:
-    return stamps(x.admitted)[window] == stamp
-
-
-def _sums(some: list[Any], window: str, stamp: int) -> list[int]:
-    inside = [x.amounts for x in some if _in(x, window, stamp)]
-    return [sum(amounts[part] for amounts in inside) for part in range(5)]

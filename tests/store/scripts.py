@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import redis
@@ -69,17 +70,17 @@ class Tally:
     """What a scope used of a model: live reservations, and per window stamp, posted, reserved."""
 
     live: int
-    stamps: dict[str, int]
+    stamps: Mapping[str, int]
     posted: dict[str, list[int]]
     reserved: dict[str, list[int]]
 
     @classmethod
     def read(cls, packed: bytes, past: bytes) -> Tally:
         hour, live, *now = _numbers(packed)
-        before = _numbers(past)
+        _, *before = _numbers(past)
         sums = {"hour": now}
         for index, window in enumerate(WINDOWS[1:]):
-            earlier = before[12 * index : 12 * index + 12]
+            _, *earlier = before[13 * index : 13 * index + 13]
             sums[window] = [sum(both) for both in zip(now, earlier, strict=True)]
         return cls(
             live,
@@ -90,19 +91,20 @@ class Tally:
 
 
 class Clock(NamedTuple):
-    """The latest time seen, until when leases are spared, how many scripts have written, before
-    when nothing is to be swept, and the date.
+    """The latest time seen, until when leases are spared, how many scripts have written, which of
+    them last saw the time go back, before when nothing is to be swept, and the date.
     """
 
     seen: float
     spared: float
     writings: float
+    jumped: float
     due: float
     today: bytes
 
     @classmethod
     def read(cls, packed: bytes) -> Clock:
-        return cls(*struct.unpack("<4d10s", packed))
+        return cls(*struct.unpack("<5d10s", packed))
 
 
 @dataclass
@@ -287,8 +289,8 @@ def _reservation(packed: bytes) -> dict[str, Any]:
     """
     if not packed:
         return {"x": 1, "v": 1}
-    admitted, state, *numbers = _numbers(packed[: 14 * 8])
-    texts, buckets = packed[14 * 8 :], []
+    admitted, state, *numbers, _ = _numbers(packed[: 15 * 8])
+    texts, buckets = packed[15 * 8 :], []
     found: dict[str, Any] = {"t": admitted, "a": _five(numbers[:6]), "c": _five(numbers[6:])}
     for name in "kmp":
         found[name], texts = _text(texts)
@@ -317,7 +319,8 @@ def seeded(script: str, edits: Sequence[tuple[str, str]]) -> str:
     return source
 
 
-def stamps(now: int) -> dict[str, int]:
+@lru_cache(maxsize=4096)
+def stamps(now: int) -> Mapping[str, int]:
     """The windows' stamps at a time."""
     return {window: stamp_of(window, now) for window in WINDOWS}
 

@@ -73,5 +73,5 @@ def test_a_bucket_as_post_takes_it() -> None:
 @pytest.mark.parametrize(("state", "when"), [(0, DAY), (1, DAY), (2, None)])
 def test_what_is_in_flight(state: int, when: int | None) -> None:
     """A reservation is, from its admission until its lease has run out."""
-    assert admitted(struct.pack("<14d", DAY, state, *[0] * 12)) == when
+    assert admitted(struct.pack("<15d", DAY, state, *[0] * 13)) == when
     assert admitted(b"") is None

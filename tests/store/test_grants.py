@@ -178,7 +178,7 @@ async def test_while_one_is_in_flight(team: Team, store: Store) -> None:
     place = team_keys("t")[2]
 
     async def hold(state: int) -> None:
-        held = struct.pack("<14d", at("2026-11-30T23:59") * 1000, state, *[0] * 12)
+        held = struct.pack("<15d", at("2026-11-30T23:59") * 1000, state, *[0] * 13)
         await store.ask(place, "HSET", place, "r1", held)
 
     await store.ask(place, "HSET", place, "over", b"")

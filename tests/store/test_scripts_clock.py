@@ -71,3 +71,23 @@ def test_ahead_and_back(scripts: Scripts, window: str, swept: bool) -> None:
     assert scripts.reserve("r3", tokens(100), budget, now=now + 1) == ["ok", now + 1, 0, 0, 100]
     refused = scripts.reserve("r4", tokens(1), budget, now=now + 1)
     assert refused == ["refused", now + 1, 0, 100, 100]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("swept", [False, True])
+def test_begun_anew(scripts: Scripts, window: str, swept: bool) -> None:
+    """A window that begins anew, as the clock goes back into it, holds nothing of what was reserved
+    in it before, and the end of that frees nothing that others take.
+    """
+    budget, now = Bound(100, "tokens", window), WINDOWS[window]
+    ahead = Scripts(scripts.client, watched=False)
+    assert scripts.reserve("r1", tokens(100), budget, now=now, lease=2)[0] == "ok"
+    assert ahead.reserve("r2", tokens(1), budget, now=now + 2 * HOUR)[0] == "ok"
+    assert scripts.reserve("r3", tokens(100), budget, now=now + 1) == ["ok", now + 1, 0, 0, 100]
+    if swept:
+        assert scripts.sweep(now=now + 2) == 1
+        assert scripts.settle("r1", NOTHING, now=now + 2) == "late"
+    else:
+        assert scripts.settle("r1", NOTHING, now=now + 2) == "settled"
+    refused = scripts.reserve("r4", tokens(1), budget, now=now + 2)
+    assert refused == ["refused", now + 2, 0, 100, 100]

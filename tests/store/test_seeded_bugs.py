@@ -70,14 +70,14 @@ BUGS = {
         "posted, reserved = -1, ASKED",
         "posted, reserved = 0, ASKED",
     ),
-    "charges the window of now": ("local at = math.floor(admitted / HOUR)", "local at = hour"),
+    "charges the window of now": ("at, wrote = math.floor(admitted / HOUR),", "at, wrote = hour,"),
     "charges the day of now": ("if day ~= math.floor(now / DAY) then", "if false then"),
     "does not start a new window": ("elseif turned then", "elseif false then"),
     "carries reservations into a new window": (
         "elseif turned then",
-        "elseif turned and i % 2 == 1 then",
+        "elseif turned and window == 3 then",
     ),
-    "turns a window back": ("if seen > now and seen - now < HOUR then", "if false then"),
+    "turns a window back": ("elseif seen > now then", "elseif false then"),
     "takes 29 February for 1 March": ("math.floor(doe / 1460)", "math.floor(doe / 1461)"),
     "does not charge a lost lease": (
         "{unpack(reservation, COUNTED + 1, COUNTED + 6)}",
@@ -111,7 +111,7 @@ BUGS = {
     "leaks at the first amount": ("amount = amount or last", "amount = last"),
     "shares one key's budget": ("'key:' .. reservation[KEY] .. '|'", "'key:k1|'"),
     "counts no model by itself": (
-        "fields[3], add(fields[3], counters[3], false, at, live, posted, reserved),",
+        "fields[3], add(fields[3], counters[3], wrote, at, live, posted, reserved),",
         "",
     ),
     "counts images as requests": (
@@ -126,8 +126,8 @@ BUGS = {
     "posts to the day of now": ("math.min(tonumber(ARGV[6]), now)", "now"),
     "posts to a day to come": ("math.min(tonumber(ARGV[6]), now)", "tonumber(ARGV[6])"),
     "posts to windows that have turned": (
-        "add(fields[i], counters[i], true, math.floor(admitted / HOUR), 0,",
-        "add(fields[i], counters[i], true, hour, 0,",
+        "add(fields[i], counters[i], writings, math.floor(admitted / HOUR), 0,",
+        "add(fields[i], counters[i], writings, hour, 0,",
     ),
     "posts past the buckets": (
         "fill(counters[i], amount, amounts[part])",
@@ -160,9 +160,16 @@ BUGS = {
         "{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, true)",
     ),
     "asks a past for another window": (
-        "96 * kind + 16 * part - 207",
-        "80 * kind + 16 * part - 175",
+        "104 * (kind - 2)",
+        "104 * (4 - kind)",
     ),
+    "does not see that the clock went back": ("jumped = writings", "jumped = 0"),
+    "turns an hour for what ends": ("if wrote == writings and of ~= hour", "if of ~= hour"),
+    "charges an hour that began anew": ("(at ~= of or wrote < jumped)", "at ~= of"),
+    "charges a day that began anew": ("if past[since] <= wrote and together", "if together"),
+    "begins an hour as if it had not ended": ("past[1] = writings", "past[1] = 0"),
+    "begins a day as if it had not ended": ("past[since] = writings", ""),
+    "sweeps too late what was renewed": ("due = math.min(due, lease_end)", ""),
     "forgets the date": ("today = day_text(math.floor(now / DAY))", ""),
     "forgets what is posted": ("a + p[1], A + r[1], b + p[2]", "a + p[1], A + r[1], b"),
 }

@@ -21,11 +21,11 @@ local function charge(reservation, packed, fields, counters, amounts)
       words[#words + 1], words[#words + 2] = fields[i], fill(counters[i], nil, more)
     end
   end
-  local at = math.floor(admitted / HOUR)
-  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today),
-    fields[2], add(fields[2], counters[2], false, at, live, posted, reserved),
-    fields[3], add(fields[3], counters[3], false, at, live, posted, reserved),
-    fields[4], add(fields[4], counters[4], false, at, live, posted, reserved),
-    fields[5], add(fields[5], counters[5], false, at, live, posted, reserved),
+  local at, wrote = math.floor(admitted / HOUR), reservation[WROTE]
+  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today),
+    fields[2], add(fields[2], counters[2], wrote, at, live, posted, reserved),
+    fields[3], add(fields[3], counters[3], wrote, at, live, posted, reserved),
+    fields[4], add(fields[4], counters[4], wrote, at, live, posted, reserved),
+    fields[5], add(fields[5], counters[5], wrote, at, live, posted, reserved),
     unpack(words))
 end

@@ -31,7 +31,9 @@ local function measure(limits, from, asked, reply)
       if runs then
         used, reserved = struct.unpack('<dd', counter, 16 * part + 1)
         if past > 0 and counters[past] then
-          local posted, held = struct.unpack('<dd', counters[past], 96 * kind + 16 * part - 207)
+          -- One double, then thirteen a window: one, and two of each amount.
+          local from = 104 * (kind - 2) + 16 * (part - 1) + 17
+          local posted, held = struct.unpack('<dd', counters[past], from)
           used, reserved = used + posted, reserved + held
         end
       end

@@ -15,5 +15,5 @@ counters = redis.call('HMGET', COUNTERS, unpack(ARGV, 3))
 -- include: limits
 local reply = {now, writings}
 measure(ARGV[2], 1, {0, 0, 0, 0, 0, 0}, reply)
-redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today))
 return reply

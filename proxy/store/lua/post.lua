@@ -25,7 +25,7 @@ for i = 2, #fields do
   words[#words + 1] = fields[i]
   if i <= 5 then
     words[#words + 1] =
-      add(fields[i], counters[i], true, math.floor(admitted / HOUR), 0, amounts, nothing)
+      add(fields[i], counters[i], writings, math.floor(admitted / HOUR), 0, amounts, nothing)
   else
     local amount, part = tonumber(ARGV[3 * i - 3]), tonumber(ARGV[3 * i - 2])
     words[#words + 1] = fill(counters[i], amount, amounts[part])
@@ -41,5 +41,5 @@ if now >= due then
   -- include: sweeping
   sweep(SWEEP_AT_ONCE)
 end
-redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today))
 return {'posted', writings}

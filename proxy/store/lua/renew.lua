@@ -36,5 +36,5 @@ for i = 3, #ARGV, 9 do
   end
 end
 due = math.min(due, lease_end)
-redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today))
 return reply

@@ -1,5 +1,6 @@
 -- The numbers of a reservation, each by its place.
-local ADMITTED, STATE, ASKED, COUNTED, KEY, MODEL, PROVIDER, BUCKETS = 1, 2, 2, 8, 15, 16, 17, 18
+local ADMITTED, STATE, ASKED, COUNTED, WROTE = 1, 2, 2, 8, 15
+local KEY, MODEL, PROVIDER, BUCKETS = 16, 17, 18, 19
 
 -- A reservation, and as it is packed: nil where there is none, '' where it may not come.
 local function get(id)

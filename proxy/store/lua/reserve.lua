@@ -37,7 +37,8 @@ if not fits then reply[1] = force == 1 and 'observed' or 'refused' end
 
 -- Its worker may be gone before it tells anything, and the upstream has likely been asked.
 local reservation = struct.pack(RESERVATION, now, fits and 0 or 1, requests, input, output, images,
-  usd, tokens, requests, input, 0, images, sent, input, #key, key, #model, model, #provider, provider)
+  usd, tokens, requests, input, 0, images, sent, input, writings, #key, key, #model, model, #provider,
+  provider)
 for i = 1, #buckets, 4 do
   local field = ARGV[9 + buckets[i]]
   reservation = reservation .. struct.pack(IN_BUCKET, buckets[i + 3], #field, field)
@@ -51,7 +52,7 @@ if reply[1] == 'refused' or redis.call('HSETNX', RESERVATIONS, id, reservation) 
   elseif packed then
     reply = {'gone'}
   end
-  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today))
   return reply
 end
 
@@ -65,11 +66,11 @@ for i = 1, #buckets, 4 do
 end
 local nothing = {0, 0, 0, 0, 0, 0}
 due = math.min(due, now + lease)
-redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today),
-  ARGV[11], add(ARGV[11], counters[2], true, hour, 1, nothing, asked),
-  ARGV[12], add(ARGV[12], counters[3], true, hour, 1, nothing, asked),
-  ARGV[13], add(ARGV[13], counters[4], true, hour, 1, nothing, asked),
-  ARGV[14], add(ARGV[14], counters[5], true, hour, 1, nothing, asked),
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today),
+  ARGV[11], add(ARGV[11], counters[2], writings, hour, 1, nothing, asked),
+  ARGV[12], add(ARGV[12], counters[3], writings, hour, 1, nothing, asked),
+  ARGV[13], add(ARGV[13], counters[4], writings, hour, 1, nothing, asked),
+  ARGV[14], add(ARGV[14], counters[5], writings, hour, 1, nothing, asked),
   unpack(words))
 redis.call('ZADD', LEASES, now + lease, id)
 return reply

@@ -25,7 +25,7 @@ else
   redis.call('HDEL', RESERVATIONS, id)
 end
 if not reservation then
-  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today))
   return {'absent'}
 end
 
@@ -46,6 +46,6 @@ add_row(reservation, provider, amounts, cached, image)
 if now >= due then
   -- include: sweeping
   sweep(SWEEP_AT_ONCE)
-  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+  redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today))
 end
 return {late and 'late' or 'settled', writings}

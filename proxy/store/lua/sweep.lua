@@ -9,5 +9,5 @@ local counters = redis.call('HMGET', COUNTERS, 'clock')
 -- include: clock
 -- include: sweeping
 local freed = sweep(tonumber(ARGV[2]))
-redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, due, today))
+redis.call('HSET', COUNTERS, 'clock', struct.pack(CLOCK, now, spared, writings, jumped, due, today))
 return freed
