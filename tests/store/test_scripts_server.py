@@ -16,6 +16,7 @@ from proxy.store.client import Store
 from proxy.store.figures import CLOCK, tallies
 from proxy.store.layout import team_keys
 from tests.store.scripts import (
+    HOUR,
     NAMES,
     NOTHING,
     TEAM_RECORD,
@@ -109,6 +110,28 @@ def test_memory_full(scripts: Scripts) -> None:
 
 def settlement(id: str) -> list[Any]:
     return [NOON, id, "p1", struct.pack("<7d", *tokens(1), 0, 0), 0]
+
+
+def test_a_settlement_that_cannot_be_read(scripts: Scripts) -> None:
+    """Figures that are none fail before anything is written: the reservation is as it was."""
+    scripts.reserve("r1", tokens(9), now=NOON)
+    before = scripts.contents()
+    with pytest.raises(redis.ResponseError):
+        scripts.run("settle", NOON, "r1", "p1", b"short", 0)
+    assert scripts.contents() == before
+
+
+@pytest.mark.parametrize("place", [5, *range(6, 13), 14, 15])
+def test_a_posting_that_cannot_be_read(scripts: Scripts, place: int) -> None:
+    """The same of a posting, wherever the bad word stands, and also where an hour has turned."""
+    scripts.reserve("r1", tokens(9), now=NOON - HOUR)
+    scripts.peek(now=NOON)
+    before = scripts.contents()
+    words: list[Any] = ["r2", "k1", "m1", "p1", NOON, *tokens(1), 0, 0, "team|usd|minute|*", 9, 5]
+    words[place - 1] = "no number"
+    with pytest.raises(redis.ResponseError):
+        scripts.run("post", NOON, *words)
+    assert scripts.contents() == before
 
 
 async def test_flushed(store: Store) -> None:

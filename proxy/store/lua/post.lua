@@ -20,20 +20,21 @@ local counters = redis.call('HMGET', COUNTERS, unpack(fields))
 -- include: buckets
 -- include: rows
 local amounts, nothing, words = amounts_at(7), {0, 0, 0, 0, 0, 0}, {}
+local cached, image = tonumber(ARGV[12]), tonumber(ARGV[13])
+-- What cannot be read fails here, before anything is written: a script that fails undoes nothing.
 local admitted = math.min(tonumber(ARGV[6]), now)
-for i = 2, #fields do
-  words[#words + 1] = fields[i]
-  if i <= 5 then
-    words[#words + 1] =
-      add(fields[i], counters[i], writings, math.floor(admitted / HOUR), 0, amounts, nothing)
-  else
-    local amount, part = tonumber(ARGV[3 * i - 3]), tonumber(ARGV[3 * i - 2])
-    words[#words + 1] = fill(counters[i], amount, amounts[part])
-  end
+assert(amounts[1] and amounts[4] and amounts[5] and cached and image, 'a figure is no number')
+for i = 6, #fields do
+  local amount, part = tonumber(ARGV[3 * i - 3]), tonumber(ARGV[3 * i - 2])
+  words[#words + 1], words[#words + 2] = fields[i], fill(counters[i], amount, amounts[part])
+end
+for i = 2, 5 do
+  words[#words + 1], words[#words + 2] = fields[i],
+    add(fields[i], counters[i], writings, math.floor(admitted / HOUR), 0, amounts, nothing)
 end
 redis.call('HSET', COUNTERS, unpack(words))
 local request = {[ADMITTED] = admitted, [KEY] = ARGV[3], [MODEL] = model}
-add_row(request, ARGV[5], amounts, tonumber(ARGV[12]), tonumber(ARGV[13]))
+add_row(request, ARGV[5], amounts, cached, image)
 redis.call('HSET', RESERVATIONS, id, '')
 redis.call('ZADD', EXPIRED, now, id)
 due = math.min(due, now + KEEP_EXPIRED)

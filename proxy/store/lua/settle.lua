@@ -9,6 +9,8 @@
 -- include: layout
 -- include: reservations
 local id, provider, void = ARGV[2], ARGV[3], ARGV[5] == '1'
+-- Read before anything is written: a script that fails undoes nothing.
+local requests, input, output, images, usd, cached, image = struct.unpack('<ddddddd', ARGV[4])
 local reservation, packed = get(id)
 if packed == '' or not (reservation or void) then return {'absent'} end
 
@@ -33,7 +35,6 @@ end
 -- include: buckets
 -- include: charging
 -- include: rows
-local requests, input, output, images, usd, cached, image = struct.unpack('<ddddddd', ARGV[4])
 local amounts = {requests, input, output, images, usd, input + output}
 charge(reservation, packed, fields, counters, amounts)
 if late then
