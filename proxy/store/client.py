@@ -197,8 +197,9 @@ class Store:
     ) -> bool:
         """Send a script, at once or with what comes next, and wait for nothing.
 
-        The error may be one that `run` would do something about. False where nothing was sent:
-        nobody knows which server has the key.
+        `then` is told `of` and the reply, or as a value the error, which may be one that `run`
+        would do something about. False where nothing was sent, and nothing is told: nobody knows
+        which server has the key.
         """
         node = self._only or self.servers.known(key)
         if node is None:
