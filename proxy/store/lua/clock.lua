@@ -1,6 +1,6 @@
--- clock.lua: the time, by ARGV 1 ('': the server's) and the clock, first of the `counters` read. For
---   a team it does not run backwards over a window's turn: a failover may bring a clock that is a
---   little behind. More than an hour is no skew: the server is right.
+-- The time, by ARGV 1 ('': the server's) and the clock, first of the `counters` read. For a team it
+-- does not run backwards over a window's turn: a failover may bring a clock that is a little behind.
+-- An hour is no skew: the server is right.
 
 local SILENCE, SPARE = 15000, 15000
 local seen, spared, writings, jumped, due, today = 0, 0, 0, 0, 0, '1970-01-01'

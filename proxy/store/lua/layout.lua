@@ -1,5 +1,5 @@
--- layout.lua: what the scripts of the ledger keep, and where. A part stands in a script where it is
---   included, and only there is it run: each run of a script makes all functions on its way anew.
+-- What the scripts of the ledger keep, and where. A part stands in a script where it is included, and
+-- only there is it run: each run of a script makes all functions on its way anew.
 --
 -- KEYS, the same six for every script, all of one team and so of one slot:
 --   1 records       hash  'team' -> record, 'key:<id>' -> record (JSON, never read here)

@@ -1,4 +1,4 @@
--- limits.lua: what limits have used.
+-- What limits have used.
 --
 -- A limit is packed as eight doubles: kind (0 minute, 1 hour, 2 day, 3 month, 4 total, 5 concurrent);
 --   the places of its tally or bucket and of its past among the `counters` read; which amount it

@@ -12,6 +12,7 @@ local id, provider, void = ARGV[2], ARGV[3], ARGV[5] == '1'
 -- Read before anything is written: a script that fails undoes nothing.
 local requests, input, output, images, usd, cached, image = struct.unpack('<ddddddd', ARGV[4])
 local reservation, packed = get(id)
+-- Nothing is changed, so the clock is left as it is: this is no writing, and tells no number.
 if packed == '' or not (reservation or void) then return {'absent'} end
 
 local fields = fields_of(reservation, packed)
