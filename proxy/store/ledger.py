@@ -161,7 +161,8 @@ class Ledger:
         if grace is None:
             raise StoreUnavailable(_NO_GRACE, headers=error.headers) from error
         lease.id = f"{self._ids}{next(self._numbers)}"
-        lease.terms, lease.now, lease.grace = None, now, grace
+        lease.terms, lease.figures, lease.again = None, (), False  # they were of the other id
+        lease.now, lease.grace = now, grace
 
     async def _take_less(self, lease: Lease) -> None:
         """What is left, where the plans say so, and raise where that has no room either."""

@@ -126,6 +126,19 @@ async def test_a_deny_gateway_knows_no_stale_keys(store_url: str) -> None:
             await keys.authenticate(key.secret)
 
 
+async def test_on_grace_it_is_another(store_url: str) -> None:
+    """What is let in without the store keeps nothing of the reservation that was tried for it."""
+    async with wired(store_url, grace=grace()) as (wire, till):
+        lease = till.reserve(await till.access("1000 tokens/day"), 50)
+        tried, lease.again, lease.figures = lease.id, True, (1, 2, 3)
+        wire.cut()
+        async with lease:
+            assert lease.id != tried
+            assert (lease.terms, lease.figures, lease.again) == (None, (), False)
+            assert (lease.states, lease.limit_headers()) == ((), {})
+        wire.mend()
+
+
 async def test_outlives_its_worker(store_url: str, tmp_path: Path) -> None:
     """What a worker admitted without the store is charged after it was killed, once."""
     journal = Journal(tmp_path)
