@@ -42,7 +42,7 @@ def script_words(script: str, words: tuple[str | int, ...]) -> tuple[str | int |
     return *words[:3], CHARGED.pack(*words[3:10]), *words[10:]
 
 
-def tallies(key_id: str, model: str) -> list[str]:
+def counters_of(key_id: str, model: str) -> list[str]:
     """The counters of every request of a key for a model: the clock, and four tallies."""
     key = key_field(key_id)
     return [CLOCK, f"team|{ANY_MODEL}", f"team|{model}", f"{key}|{ANY_MODEL}", f"{key}|{model}"]

@@ -21,7 +21,7 @@ from proxy.domain.quota import State
 from proxy.domain.ratelimits import Shown, limit_headers, shown_of
 from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
 from proxy.store.commands import Argument, pack_head, pack_part
-from proxy.store.figures import CHARGED, bucket_words, pack_limits, script_words, tallies
+from proxy.store.figures import CHARGED, bucket_words, counters_of, pack_limits, script_words
 from proxy.store.layout import team_keys
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def terms_of(lease: Lease, seconds: float) -> Terms:
 
 def _terms(access: Access, model: str, provider: str, seconds: float) -> Terms:
     keys, bounds = team_keys(access.team.name), access.binding(model)
-    counters = tallies(access.key.id, model)
+    counters = counters_of(access.key.id, model)
     end = key_end(access)
     ends = math.inf if end == "" else int(end)
     terms = _TERMS.pack(int(seconds * 1000), ends, not access.enforce)

@@ -184,7 +184,7 @@ class Scripts:
         force: bool = False,
         usd_in: int = 0,
     ) -> list[Any]:
-        counters = figures.tallies(key, model)
+        counters = figures.counters_of(key, model)
         terms = struct.pack("<3d", lease, math.inf if end == "" else end, force)
         reply = self.run(
             "reserve",

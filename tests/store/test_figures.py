@@ -10,7 +10,7 @@ import pytest
 from proxy.domain.identity import Bound
 from proxy.domain.limits import LARGEST, Limit
 from proxy.domain.windows import DAY, window_of
-from proxy.store.figures import admitted, bucket_words, pack_limits, tallies
+from proxy.store.figures import admitted, bucket_words, counters_of, pack_limits
 
 KEYS = ["clock", "team|*", "team|m1", "key:k1|*", "key:k1|m1"]
 
@@ -18,12 +18,12 @@ KEYS = ["clock", "team|*", "team|m1", "key:k1|*", "key:k1|m1"]
 def packed(limit: Limit, scope: str = "team", grant: int = 0, stamp: int = -1) -> tuple[float, ...]:
     """One limit among the counters of a request."""
     bound = Bound(limit, scope, "", grant, stamp)
-    return struct.unpack("<8d", pack_limits([bound], tallies("k1", "m1")))
+    return struct.unpack("<8d", pack_limits([bound], counters_of("k1", "m1")))
 
 
 def test_the_counters_of_a_request() -> None:
     """The clock, and what the team and the key use of all models and of this one."""
-    assert tallies("k1", "m1") == KEYS
+    assert counters_of("k1", "m1") == KEYS
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_counters_are_read_once() -> None:
     """Limits of one counter share its place."""
     bounds = [Bound(Limit(9, unit, "day"), "team", "") for unit in ("requests", "tokens", "usd")]
     bounds.append(Bound(Limit(9, "tokens", "minute"), "team", ""))
-    counters = tallies("k1", "m1")
+    counters = counters_of("k1", "m1")
     pack_limits(bounds, counters)
     assert counters == [*KEYS, "past|team|*", "team|tokens|minute|*"]
 

@@ -13,7 +13,7 @@ import redis
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.limits import LARGEST
 from proxy.store.client import Store
-from proxy.store.figures import CLOCK, tallies
+from proxy.store.figures import CLOCK, counters_of
 from proxy.store.layout import team_keys
 from tests.store.scripts import (
     HOUR,
@@ -158,7 +158,7 @@ async def test_full_is_unavailable(store: Store) -> None:
     """A store without memory is a store that cannot be used, to the gateway."""
     await store.redis.config_set("maxmemory", 1)
     records, key = [TEAM_RECORD, b""], ["k1", "m1", "p1"]
-    words: list[Any] = ["", "r1", bytes(56), bytes(24), *records, *key, *tallies("k1", "m1")]
+    words: list[Any] = ["", "r1", bytes(56), bytes(24), *records, *key, *counters_of("k1", "m1")]
     with pytest.raises(StoreUnavailable):
         await store.run("reserve", team_keys("vision"), *words)
     await store.redis.config_set("maxmemory", 0)

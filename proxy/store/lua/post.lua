@@ -7,14 +7,14 @@
 -- Returns {'posted', writing}, or {'absent'} where it was posted before.
 
 -- include: layout
-local id, key, model = ARGV[2], 'key:' .. ARGV[3] .. '|', ARGV[4]
+-- include: reservations
+local id, request = ARGV[2], {[KEY] = ARGV[3], [MODEL] = ARGV[4], [BUCKETS] = 1}
 if redis.call('HEXISTS', RESERVATIONS, id) == 1 then return {'absent'} end
 
-local fields = {'clock', 'team|*', 'team|' .. model, key .. '*', key .. model}
+local fields = fields_of(request, '')
 for i = 14, #ARGV, 3 do fields[#fields + 1] = ARGV[i] end
 local counters = redis.call('HMGET', COUNTERS, unpack(fields))
 -- include: clock
--- include: reservations
 -- include: amounts
 -- include: tallies
 -- include: buckets
@@ -33,7 +33,7 @@ for i = 2, 5 do
     add(fields[i], counters[i], writings, math.floor(admitted / HOUR), 0, amounts, nothing)
 end
 redis.call('HSET', COUNTERS, unpack(words))
-local request = {[ADMITTED] = admitted, [KEY] = ARGV[3], [MODEL] = model}
+request[ADMITTED] = admitted
 add_row(request, ARGV[5], amounts, cached, image)
 redis.call('HSET', RESERVATIONS, id, '')
 redis.call('ZADD', EXPIRED, now, id)
