@@ -95,7 +95,7 @@ class Store:
         wait_ms: int = 0,
     ) -> None:
         self.servers = servers
-        self.resent, self._only = servers.resent, servers.only
+        self.resent, self._known = servers.resent, servers.known
         self._observer = cache(observe)
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms
@@ -133,7 +133,7 @@ class Store:
 
     def there(self, key: str) -> bool:
         """Whether the server that has a key is not known to be away."""
-        node = self._only or self.servers.known(key)
+        node = self._known(key)
         return node is None or node.away is None
 
     async def close(self) -> None:
@@ -177,7 +177,7 @@ class Store:
 
     async def run_packed(self, script: str, key: str, packed: bytes) -> Any:
         """The same, of an EVALSHA that is packed; `key` is any of its keys."""
-        begun, node = time.perf_counter(), self._only or self.servers.known(key)
+        begun, node = time.perf_counter(), self._known(key)
         try:
             if node is None or (self._wait_replicas and script in _WAITING):
                 return await self._run(script, key, packed)
@@ -201,7 +201,7 @@ class Store:
         would do something about. False where nothing was sent, and nothing is told: nobody knows
         which server has the key.
         """
-        node = self._only or self.servers.known(key)
+        node = self._known(key)
         if node is None:
             return False
         observe = self._observer(script)

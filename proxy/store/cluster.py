@@ -49,7 +49,6 @@ class Cluster:
         self._seeds = [_address(host) for host in hosts.split(",")]
         self._patience = patience
         self.resent = Resent()
-        self.only = None  # no server has every key
         self._nodes: dict[Address, Node] = {}
         self._slots: list[Node | None] = []
         self._cause: BaseException | None = None  # why nothing could be learnt

@@ -276,7 +276,6 @@ class Alone:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.resent = node.resent
-        self.only: Node | None = node
 
     @property
     def nodes(self) -> list[Node]:

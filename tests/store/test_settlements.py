@@ -32,7 +32,7 @@ class Two(Alone):
 
     def __init__(self, near: Node, far: Node) -> None:
         super().__init__(near)
-        self._near, self._far, self.only = near, far, None
+        self._near, self._far = near, far
 
     @property
     def nodes(self) -> list[Node]:
