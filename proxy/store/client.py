@@ -114,10 +114,8 @@ class Store:
         Connects when it is first used. A reservation is made only where so many replicas have
         it in time. Raises ValueError for a URL that cannot be used.
         """
-        clustered = url.partition("://")[0] in SCHEMES
-        servers = (
-            Cluster(url, patience) if clustered else Alone(Node("store", connect(url), patience))
-        )
+        many = url.partition("://")[0] in SCHEMES
+        servers = Cluster(url, patience) if many else Alone(Node("store", connect(url), patience))
         wait_ms = int(patience.command * _WAITING_SHARE * 1000)
         return cls(servers, observe, wait_replicas=wait_replicas, wait_ms=wait_ms)
 
@@ -195,11 +193,9 @@ class Store:
     def begin(
         self, script: str, key: str, packed: bytes, then: Told[T], of: T, *, soon: bool
     ) -> bool:
-        """Send a script, at once or with what comes next, and wait for nothing.
-
-        `then` is told `of` and the reply, or as a value the error, which may be one that `run`
-        would do something about. False where nothing was sent, and nothing is told: nobody knows
-        which server has the key.
+        """Send a script, at once or with what comes next, and wait for nothing: `then` is told `of`
+        and the reply, or as a value the error, which `run` might do something about. False where
+        nothing was sent, and nothing is told: nobody knows which server has the key.
         """
         node = self._known(key)
         if node is None:
@@ -212,11 +208,15 @@ class Store:
         self, script: str, calls: Sequence[tuple[tuple[str, ...], Sequence[Argument]]]
     ) -> list[Any]:
         """One script several times over, as `ask_many` has it."""
-        begun = time.perf_counter()
         packed = [(keys[0], pack_script(script, keys, more)) for keys, more in calls]
-        results = await self._many(packed, twice=script not in _ONCE)
+        return await self.run_many_packed(script, packed)
+
+    async def run_many_packed(self, script: str, calls: Sequence[tuple[str, bytes]]) -> list[Any]:
+        """The same, of EVALSHAs that are packed, each with any of its keys."""
+        begun = time.perf_counter()
+        results = await self._many(calls, twice=script not in _ONCE)
         self._observer(script)(time.perf_counter() - begun)
-        return await _again(results, lambda index: self.run_packed(script, *packed[index]))
+        return await _again(results, lambda index: self.run_packed(script, *calls[index]))
 
     async def ask_many(self, calls: Sequence[tuple[str, Sequence[Argument]]]) -> list[Any]:
         """Commands with their keys, in one round trip to each server; they may be sent twice.

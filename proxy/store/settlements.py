@@ -17,7 +17,6 @@ from typing import Any, Final, Protocol
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.store.client import Store, end_tasks, refused
-from proxy.store.figures import script_words
 from proxy.store.journal import Entry, Journal, outrun
 from proxy.store.layout import team_keys
 from proxy.store.lease import Lease, settlement, to_settle
@@ -86,7 +85,9 @@ class Settlements:
         if type(reply) is list:
             self._flying.discard(lease)
             self._answered(lease, lease.mark, reply)
-            if not (self._flying or self.waiting):
+            if not (
+                self._flying or self.waiting
+            ):  # most often the first one tells, and it is cheap
                 self._none.set()
                 if self._journal is not None and self._journal.entries:
                     self._some.set()
@@ -204,16 +205,15 @@ class Settlements:
 
     async def _settle(self, batch: list[Lease]) -> list[Lease]:
         """Send settlements; those that the store did not take."""
-        scripts: defaultdict[str, list[tuple[Lease, tuple[str | int, ...]]]] = defaultdict(list)
+        scripts: defaultdict[str, list[tuple[Lease, tuple[str, bytes]]]] = defaultdict(list)
         for lease in batch:
-            script, arguments = settlement(lease)
-            scripts[script].append((lease, arguments))
+            script, key, packed = to_settle(lease)
+            scripts[script].append((lease, (key, packed)))
         failed = []
         for script, some in scripts.items():
             before = [self._marks.before(lease.team) for lease, _ in some]
-            calls = [(team_keys(lease.team), script_words(script, words)) for lease, words in some]
             try:
-                results = await self._store.run_many(script, calls)
+                results = await self._store.run_many_packed(script, [call for _, call in some])
             except StoreUnavailable as error:
                 results = [error] * len(some)
             for (lease, _), mark, result in zip(some, before, results, strict=True):

@@ -150,7 +150,7 @@ async def test_key_ends(till: Till) -> None:
 
 @pytest.mark.parametrize("made", [True, False])
 async def test_settlements_are_alike(till: Till, made: bool) -> None:
-    """A settlement that is sent at once is the same command as one that is sent in a batch."""
+    """A settlement that its worker sends is the same command as one that is replayed for it."""
     async with till.reserve(await till.access(), 1) as lease:
         lease.made = made
         lease.charge = Charge(Amounts(1, 20, 30, 4, 5 * 10**15), 6, 7, "upstream")
@@ -191,14 +191,14 @@ async def test_settles_once(wired: tuple[Wire, Till]) -> None:
 async def test_batches(wired: tuple[Wire, Till], monkeypatch: pytest.MonkeyPatch) -> None:
     """Settlements that pile up go in batches of 64."""
     wire, till = wired
-    access, sizes, run_many = await till.access(), [], till.store.run_many
+    access, sizes, run_many = await till.access(), [], till.store.run_many_packed
 
     async def counted(script: str, calls: Any) -> Any:
         results = await run_many(script, calls)
         sizes.append(len(calls))
         return results
 
-    monkeypatch.setattr(till.store, "run_many", counted)
+    monkeypatch.setattr(till.store, "run_many_packed", counted)
     blocks = [till.reserve(access, 1) for _ in range(100)]
     for block in blocks:
         await block.__aenter__()
