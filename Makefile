@@ -9,7 +9,7 @@ SECONDS ?= 60
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients clean
+.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients node clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -39,7 +39,10 @@ fuzz: $(VENV)/.dev  ## hostile URLs and images: SECONDS (60) for each target
 bench: $(VENV)/.installed  ## what a stream costs, beside others; on a quiet Linux machine. ARGS="--help"
 	@$(BIN)/python -m bench.run $(ARGS)
 
-clients: $(VENV)/.dev  ## the official Node SDK against a running gateway (needs Node.js)
+clients: $(VENV)/.dev  ## client libraries against a running gateway (needs Node.js). ARGS="--only curl"
+	@$(BIN)/python -m tests.clients $(ARGS)
+
+node: $(VENV)/.dev  ## the official Node SDK alone, in more detail
 	$(BIN)/python -m tests.clients.run_node
 
 format: $(VENV)/.dev  ## lay out the code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ AT_ONCE = 2
 
 def main() -> int:
     options = _options()
+    # Whatever ends it, what it has started ends first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     wanted = [client for client in CLIENTS if client.name in options.only]
     missing = {}
     for client in wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tests.clients.upstream import CUT, TEXT, USAGE, WELL
 
@@ -15,24 +15,36 @@ PICTURE: Final = (
     "BC4V/xkYGBg+IKs4AMUMDIz/ybR2EAoAAIXnDAqgcdgcAAAAAElFTkSuQmCC"
 )
 
+#: What begins as a PNG and is none, as base64.
+BROKEN: Final = "iVBORw0KGgpub3QgYSBwaWN0dXJlIGF0IGFsbCwgYnV0IHdvcmRz"
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a client made of an answer. `pieces` counts those with something in them; `usage` is
-    (input, output) tokens; `error` is None or {"kind": its class, "text": all it tells}; `attempts`
-    is the gateway's own count, of no use where no key was known.
+    (input, output) tokens; `error` is None or {"kinds": its class and those above it, "text": all
+    that it tells}; `attempts` is the gateway's own count, of no use where no key was known.
     """
 
     text: str = ""
     pieces: int = 0
     usage: tuple[int, int] | None = None
-    error: Mapping[str, str] | None = None
+    error: Mapping[str, Any] | None = None
     attempts: int = 0
 
 
-#: None where it is as it must be, else what is wrong. Given too: the class of the client's error
-#: for the cell, and how often it may ask.
-Judge = Callable[[Seen, str, int], str | None]
+class Way(NamedTuple):
+    """What a client does in its own way: the class of its error in this cell, how often it asks,
+    whether it shows what came of a stream before it broke off.
+    """
+
+    kind: str = ""
+    attempts: int = 1
+    shows: bool = True
+
+
+#: None where it is as it must be, else what is wrong.
+Judge = Callable[[Seen, Way], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +67,7 @@ class Cell:
 def says(text: str) -> Judge:
     """The answer holds this, and no error."""
 
-    def judge(seen: Seen, kind: str, attempts: int) -> str | None:
+    def judge(seen: Seen, way: Way) -> str | None:
         if seen.error:
             return f"it raised {_told(seen.error)}"
         return None if text in seen.text else f"{text!r} is not in {seen.text!r}"
@@ -63,53 +75,61 @@ def says(text: str) -> Judge:
     return judge
 
 
-def streams(seen: Seen, kind: str, attempts: int) -> str | None:
-    wrong = says(TEXT)(seen, kind, attempts)
+def streams(seen: Seen, way: Way) -> str | None:
+    wrong = says(TEXT)(seen, way)
     return wrong or (None if seen.pieces > 1 else "it came in one piece")
 
 
-def counts(seen: Seen, kind: str, attempts: int) -> str | None:
+def counts(seen: Seen, way: Way) -> str | None:
     wanted = (USAGE["prompt_tokens"], USAGE["completion_tokens"])
-    wrong = says(TEXT)(seen, kind, attempts)
+    wrong = says(TEXT)(seen, way)
     return wrong or (None if seen.usage == wanted else f"usage {seen.usage}, not {wanted}")
 
 
-def raises(*words: str, counted: bool = False) -> Judge:
-    """The client's own error for it, which tells all of `words`; `counted`: after so many attempts
-    as a client should make.
+def raises(*words: str, asked: bool = True, counted: bool = False) -> Judge:
+    """The client's own error for it, which tells all of `words`; `asked`: the gateway's, not one
+    of the client's own; `counted`: after so many attempts as a client should make.
     """
 
-    def judge(seen: Seen, kind: str, attempts: int) -> str | None:
+    def judge(seen: Seen, way: Way) -> str | None:
         if seen.error is None:
             return f"no error was raised; it answered {seen.text!r}"
-        if seen.error["kind"] != kind:
-            return f"not {kind} but {_told(seen.error)}"
+        if way.kind not in seen.error["kinds"]:
+            return f"not {way.kind} but {_told(seen.error)}"
         missing = [word for word in words if word.lower() not in seen.error["text"].lower()]
         if missing:
             return f"{missing} not told by {_told(seen.error)}"
-        if counted and seen.attempts != attempts:
-            return f"it asked {seen.attempts} times, not {attempts}"
+        if asked and not seen.attempts:
+            return f"the gateway was not asked; {_told(seen.error)}"
+        if counted and seen.attempts != way.attempts:
+            return f"it asked {seen.attempts} times, not {way.attempts}"
         return None
 
     return judge
 
 
-def waits(seen: Seen, kind: str, attempts: int) -> str | None:
+def waits(seen: Seen, way: Way) -> str | None:
     """It is refused, asks again by itself, and gets its answer."""
-    wrong = says(TEXT)(seen, kind, attempts)
+    wrong = says(TEXT)(seen, way)
     return wrong or (None if seen.attempts > 1 else "it was not refused at first")
 
 
-def breaks(seen: Seen, kind: str, attempts: int) -> str | None:
+def breaks(seen: Seen, way: Way) -> str | None:
     """What had come was shown, and then an error raised."""
-    wrong = raises()(seen, kind, attempts)
+    wrong = raises()(seen, way)
     if wrong:
         return wrong
-    return None if seen.pieces else "nothing was shown of what had come"
+    if way.shows and not seen.pieces:
+        return "nothing was shown of what had come"
+    return None if TEXT not in seen.text else "it was not cut"
 
 
-def _told(error: Mapping[str, str]) -> str:
-    return f"{error['kind']}: {error['text'][:300]}"
+def _told(error: Mapping[str, Any]) -> str:
+    return f"{error['kinds'][0]}: {error['text'][:300]}"
+
+
+def uri(picture: str) -> str:
+    return f"data:image/png;base64,{picture}"
 
 
 CELLS: Final = (
@@ -119,9 +139,10 @@ CELLS: Final = (
     Cell("tools", "tools", says("3072")),
     Cell("usage", "whole", counts),
     Cell("stream usage", "stream", counts, fields={"usage": True}),
-    Cell("401 key", "whole", raises("key"), known=False),
+    Cell("401 key", "whole", raises("key", asked=False), known=False),
     Cell("404 model", "whole", raises("no-such-model"), model="no-such-model"),
     Cell("400 field", "whole", raises("temperature"), fields={"temperature": 9}),
+    Cell("400 image", "image", raises("image_url"), fields={"picture": uri(BROKEN)}),
     Cell(
         "429 budget", "whole", raises("1 request", counted=True), limits=("1 request",), spent=True
     ),

@@ -15,8 +15,8 @@ LOCKS: Final = Path(__file__).parent / "locks"
 class Client:
     """`lock` is what is installed, below LOCKS: a file of pip's, or a folder of npm's; "" is for a
     command that the machine has. `errors` are the names of what it raises, by cell; `attempts` how
-    often it asks where that is not as OpenAI's clients do; `without` are cells that it has no
-    feature for. `notes` say why, by cell.
+    often it asks where that is not as OpenAI's clients do; `shows`: what came of a stream before it
+    broke off; `without` are cells that it has no feature for. `notes` say why, by cell.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Client:
     argument: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
     attempts: Mapping[str, int] = field(default_factory=dict)
+    shows: bool = True
     without: frozenset[str] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -40,6 +41,7 @@ def kinds(key: str, model: str, field: str, rate: str, cut: str) -> dict[str, st
         "401 key": key,
         "404 model": model,
         "400 field": field,
+        "400 image": field,
         "429 budget": rate,
         "cut": cut,
     }
@@ -48,6 +50,10 @@ def kinds(key: str, model: str, field: str, rate: str, cut: str) -> dict[str, st
 _OPENAI: Final = kinds(
     "AuthenticationError", "NotFoundError", "BadRequestError", "RateLimitError", "APIError"
 )
+
+_AI_SDK: Final = {
+    "429 budget": "goes by the status, not by x-should-retry, so it asks three times",
+}
 
 CLIENTS: Final = (
     Client("openai-python", "openai", "openai.txt", "with_openai.py", errors=_OPENAI),
@@ -64,7 +70,7 @@ CLIENTS: Final = (
         "pydantic-ai-slim",
         "pydantic-ai.txt",
         "with_pydantic_ai.py",
-        errors=kinds(*["ModelHTTPError"] * 4, cut="APIError"),
+        errors=kinds(*["ModelHTTPError"] * 5),
     ),
     Client(
         "llama-index",
@@ -72,15 +78,25 @@ CLIENTS: Final = (
         "llama-index.txt",
         "with_llama_index.py",
         errors=_OPENAI,
+        attempts={"429 budget": 3},
+        without=frozenset({"400 field"}),
+        notes={
+            "400 field": "refuses such a temperature before it asks",
+            "429 budget": "asks again after any RateLimitError, on its own account",
+        },
     ),
     Client(
         "instructor",
         "instructor",
         "instructor.txt",
         "with_instructor.py",
-        errors=kinds(*["InstructorRetryException"] * 4, cut="APIError"),
+        errors=kinds(*["InstructorRetryException"] * 5),
+        shows=False,
         without=frozenset({"stream usage"}),
-        notes={"stream usage": "its partial objects have no usage"},
+        notes={
+            "stream usage": "its partial objects have no usage",
+            "cut": "raises, and has shown nothing: it reads a stream to its end before it yields",
+        },
     ),
     Client(
         "ai-sdk",
@@ -88,7 +104,9 @@ CLIENTS: Final = (
         "ai-sdk",
         "with_ai_sdk.mjs",
         "openai",
-        errors=kinds(*["AI_APICallError"] * 3, "AI_RetryError", "AI_APICallError"),
+        errors=kinds(*["APICallError"] * 3, "RetryError", "APICallError"),
+        attempts={"429 budget": 3},
+        notes=_AI_SDK,
     ),
     Client(
         "ai-sdk-compatible",
@@ -96,7 +114,9 @@ CLIENTS: Final = (
         "ai-sdk",
         "with_ai_sdk.mjs",
         "compatible",
-        errors=kinds(*["AI_APICallError"] * 3, "AI_RetryError", "AI_APICallError"),
+        errors=kinds(*["APICallError"] * 3, "RetryError", "APICallError"),
+        attempts={"429 budget": 3},
+        notes=_AI_SDK,
     ),
     Client(
         "llm",
@@ -104,6 +124,8 @@ CLIENTS: Final = (
         "llm.txt",
         "with_llm.py",
         errors=kinds(*["CommandFailed"] * 5),
+        without=frozenset({"400 field"}),
+        notes={"400 field": "refuses such a temperature before it asks"},
     ),
     Client(
         "curl",
@@ -112,6 +134,6 @@ CLIENTS: Final = (
         "with_curl.py",
         errors=kinds(*["exit 22"] * 4, "exit 18"),
         attempts={"429 budget": 3},
-        notes={"429 budget": "curl --retry goes by the status, so it asks three times"},
+        notes={"429 budget": "goes by the status, not by x-should-retry, so it asks three times"},
     ),
 )

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.clients.cells import CELLS, PICTURE, Cell, Seen
+import aiohttp
+
+from tests.clients.cells import CELLS, PICTURE, Cell, Seen, Way, uri
 from tests.clients.clients import Client
 from tests.clients.stand import Stand
 
@@ -107,31 +109,39 @@ async def run_client(
 async def _outcome(
     stand: Stand, client: Client, driver: Driver, cell: Cell, seconds: float
 ) -> Outcome:
+    attempts = 0
     try:
-        async with prepared(stand, cell) as (name, secret):
+        async with (
+            asyncio.timeout(START_SECONDS + seconds),
+            prepared(stand, cell) as (name, secret),
+        ):
             question = {
                 "op": cell.op,
                 "url": stand.url,
                 "key": secret if cell.known else "vg_wrong",
                 "model": cell.model,
                 "text": "What is the area, and what is in the sky?",
-                "picture": f"data:image/png;base64,{PICTURE}",
+                "picture": uri(PICTURE),
                 **cell.fields,
             }
             told = await driver.ask(question, seconds)
+            attempts = await stand.attempts(name, secret)
     except TimeoutError:
         await driver.stop()
         return Outcome(False, f"no answer in {seconds:g} s")
     except RuntimeError as error:
         return Outcome(False, f"its driver ended: {error}")
+    except (aiohttp.ClientError, OSError) as error:
+        return Outcome(False, f"the gateway could not be prepared or asked: {error!r}")
     seen = Seen(
         text=told["text"],
         pieces=told["pieces"],
         usage=tuple(told["usage"]) if told["usage"] else None,
         error=told["error"],
-        attempts=await stand.attempts(name, secret),
+        attempts=attempts,
     )
-    wrong = cell.judge(seen, client.errors.get(cell.name, ""), client.attempts.get(cell.name, 1))
+    errors, asks = client.errors.get(cell.name, ""), client.attempts.get(cell.name, 1)
+    wrong = cell.judge(seen, Way(errors, asks, client.shows))
     return Outcome(wrong is None, wrong or "", told["seconds"])
 
 

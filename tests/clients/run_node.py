@@ -1,4 +1,4 @@
-"""The official Node SDK against a real gateway: `make clients`.
+"""The official Node SDK against a real gateway: `make node`.
 
 Starts `visiongate demo`, makes a key whose budget is used up, and runs node's test runner.
 """
@@ -25,7 +25,7 @@ SECONDS = 300
 def main() -> int:
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
-        sys.exit("make clients needs Node.js 20 or later, with npm, on the PATH")
+        sys.exit("make node needs Node.js 20 or later, with npm, on the PATH")
     install = (npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
     subprocess.run(install, cwd=SUITE, check=True, timeout=SECONDS)
     with running_demo() as demo:

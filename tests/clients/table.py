@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from tests.clients.cells import CELLS
 from tests.clients.clients import Client
@@ -21,8 +21,10 @@ _MARKS = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "-"}
 
 def show(results: Results, versions: Mapping[Client, str]) -> None:
     """A table to standard output; what is red, and what is not there, is told below it."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    table = Table("client", "version", *(cell.name for cell in CELLS))
+    console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
+    table = Table(*(Column(name, no_wrap=True) for name in ("client", "version")))
+    for cell in CELLS:
+        table.add_column(cell.name)
     notes: list[str] = []
     for client, cells in results.items():
         marks = [_mark(client, name, cells[name], notes) for name in (c.name for c in CELLS)]

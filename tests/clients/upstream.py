@@ -37,8 +37,6 @@ class Upstream:
 
     def answer(self, asked: Recorded) -> Iterable[Step]:
         body = asked.json()
-        if body["model"] == CUT:
-            return [_STREAM, Send(_chunk({"role": "assistant", "content": "The sunset"})), Close()]
         if body["model"] == HELD:
             gate = Pause(self.held[_texts(body)[-1]])
             return [_STREAM, Send(_chunk({"content": "Wait"})), gate, Send(_end("stop")), End()]
@@ -46,6 +44,8 @@ class Upstream:
         reason = "tool_calls" if "tool_calls" in message else "stop"
         if body.get("stream"):
             deltas = [Send(_chunk(delta)) for delta in _deltas(message)]
+            if body["model"] == CUT:
+                return [_STREAM, *deltas[:3], Close()]
             return [
                 _STREAM,
                 *deltas,

@@ -29,6 +29,13 @@ export class Seen {
   }
 }
 
+// The names of what was thrown: of its class, and of those above it.
+function kinds(raised) {
+  const names = [];
+  for (let at = Object(raised); at; at = Object.getPrototypeOf(at)) names.push(at.constructor.name);
+  return names;
+}
+
 export async function serve(ops) {
   for await (const line of createInterface({ input: process.stdin })) {
     const ask = JSON.parse(line);
@@ -38,7 +45,7 @@ export async function serve(ops) {
     try {
       await ops[ask.op](ask, seen);
     } catch (raised) {
-      error = { kind: raised?.constructor?.name ?? typeof raised, text: String(raised?.message) };
+      error = { kinds: kinds(raised), text: String(raised?.message ?? raised) };
     }
     const seconds = (performance.now() - began) / 1000;
     process.stdout.write(`${JSON.stringify({ ...seen, error, seconds })}\n`);

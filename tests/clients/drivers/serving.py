@@ -65,7 +65,7 @@ def serve(**ops: Op) -> None:
         try:
             ops[ask.op](ask, seen)
         except Exception as raised:
-            kind = getattr(raised, "kind", type(raised).__name__)
-            error = {"kind": kind, "text": str(raised)}
+            kinds = [kind.__name__ for kind in type(raised).__mro__]
+            error = {"kinds": getattr(raised, "kinds", kinds), "text": str(raised)}
         seconds = time.monotonic() - began
         print(json.dumps({**vars(seen), "error": error, "seconds": seconds}), file=out, flush=True)

@@ -40,10 +40,7 @@ async function image(ask, seen) {
 
 async function listen(asked, seen) {
   const result = streamText({ ...asked, onError: () => {} });
-  for await (const part of result.fullStream) {
-    if (part.type === "error") throw part.error;
-    if (part.type === "text-delta") seen.piece(part.text);
-  }
+  for await (const text of result.textStream) seen.piece(text);
   const usage = await result.usage;
   if (usage.inputTokens) seen.counted(usage.inputTokens, usage.outputTokens);
 }

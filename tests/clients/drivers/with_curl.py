@@ -11,11 +11,11 @@ from serving import TOOL, Seen, area, serve
 
 
 class CurlFailed(Exception):
-    """Its kind is the exit code: 22 for an HTTP error, 18 for a body that broke off."""
+    """What it is by is the exit code: 22 for an HTTP error, 18 for a body that broke off."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
-        self.kind = f"exit {code}"
+        self.kinds = [f"exit {code}"]
 
 
 def curl(ask: Any, **changes: Any) -> Any:

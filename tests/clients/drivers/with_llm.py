@@ -29,13 +29,14 @@ def say(ask: Any, seen: Seen, *words: str, log: bool = False) -> None:
             "model_id": "vision",
             "model_name": ask.model,
             "api_base": ask.url,
+            "api_key_name": "visiongate",  # without it no key is sent, whatever --key says
             "supports_tools": True,
             "vision": True,
         }
         (Path(folder) / "extra-openai-models.yaml").write_text(json.dumps([entry]))
         picture = Path(folder) / "picture.png"
         picture.write_bytes(base64.b64decode(ask.picture.partition(",")[2]))
-        env = {**os.environ, "LLM_USER_PATH": folder, "OPENAI_API_KEY": ask.key}
+        env = {**os.environ, "LLM_USER_PATH": folder}
         if hasattr(ask, "temperature"):
             words = (*words, "-o", "temperature", str(ask.temperature))
         command = (
@@ -49,7 +50,11 @@ def say(ask: Any, seen: Seen, *words: str, log: bool = False) -> None:
         with (
             errors.open("wb") as stderr,
             subprocess.Popen(
-                (*command, "--key", ask.key), stdout=subprocess.PIPE, stderr=stderr, env=env
+                (*command, "--key", ask.key),
+                stdin=subprocess.DEVNULL,  # it would read a prompt from it
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=env,
             ) as process,
         ):
             while piece := os.read(process.stdout.fileno(), 65536):
