@@ -70,6 +70,8 @@ def says(text: str) -> Judge:
     def judge(seen: Seen, way: Way) -> str | None:
         if seen.error:
             return f"it raised {_told(seen.error)}"
+        if not seen.attempts:
+            return "the gateway was not asked"
         return None if text in seen.text else f"{text!r} is not in {seen.text!r}"
 
     return judge

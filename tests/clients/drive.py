@@ -22,6 +22,9 @@ START_SECONDS: Final = 120.0  # to import a client on a busy machine
 CELL_SECONDS: Final = 60.0
 LINE: Final = 1024 * 1024
 
+#: Of the environment's variables, those that would lead a client elsewhere.
+_OTHERS: Final = ("OPENAI_", "LLM_", "PYTHONPATH", "NODE_OPTIONS")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -37,7 +40,7 @@ class Driver:
 
     def __init__(self, command: Sequence[str], home: Path, folder: Path) -> None:
         self._command, self._folder = command, folder
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "LLM_"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(_OTHERS)}
         mine = {"HOME": str(folder), "CLIENT_HOME": str(home), "NO_PROXY": "127.0.0.1"}
         self._env = {**kept, **mine, "no_proxy": "127.0.0.1", "AI_SDK_LOG_WARNINGS": "false"}
         self._process: asyncio.subprocess.Process | None = None
@@ -94,10 +97,11 @@ async def run_client(
     driver: Driver,
     done: Callable[[Cell, Outcome], None],
     seconds: float = CELL_SECONDS,
+    cells: Sequence[Cell] = CELLS,
 ) -> None:
     """Every cell, one after the other; `done` hears of each."""
     try:
-        for cell in CELLS:
+        for cell in cells:
             if cell.name in client.without:
                 done(cell, Outcome(None, client.notes[cell.name]))
                 continue
