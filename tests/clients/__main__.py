@@ -29,9 +29,8 @@ def main() -> int:
     wanted = [client for client in CLIENTS if client.name in options.only]
     missing = {}
     for client in wanted:
-        tell(f"installing {client.name}")
         try:
-            homes.install(client)
+            homes.install(client, tell)
         except homes.CannotInstall as error:
             missing[client] = f"it cannot be installed: {error}"
             tell(f"{client.name}: {missing[client]}")

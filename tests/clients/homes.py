@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from tests.clients.clients import DRIVERS, LOCKS, Client
 
 INSTALL_SECONDS: Final = 600
 _DONE: Final = ".installed"
+_MAKE: Final = ("-m", "venv")
 
 
 class CannotInstall(Exception):
@@ -39,8 +40,10 @@ def home(client: Client) -> Path:
     return cache() / f"{lock.stem}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def install(client: Client) -> None:
-    """Install what is not yet; others that want the same wait for it. Raises CannotInstall."""
+def install(client: Client, tell: Callable[[str], None]) -> None:
+    """Install what is not yet, and `tell` so; others that want the same wait for it. Raises
+    CannotInstall.
+    """
     program = "npm" if client.node else "" if client.lock else client.package
     if program and shutil.which(program) is None:
         raise CannotInstall(f"{program} is not on the PATH")
@@ -50,12 +53,13 @@ def install(client: Client) -> None:
     with _alone(place):
         if (place / _DONE).exists():
             return
+        tell(f"installing {lock.stem} in {place}")
         shutil.rmtree(place, ignore_errors=True)
         if client.node:
             shutil.copytree(lock, place)
             _run(("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"), place)
         else:
-            _run((sys.executable, "-m", "venv", str(place)), place.parent)
+            _run((sys.executable, *_MAKE, str(place)), place.parent)
             # The lock is whole: nothing is left to be resolved.
             pip = (str(_python(place)), "-m", "pip", "install", "--quiet", "--no-deps")
             _run((*pip, "--disable-pip-version-check", "-r", str(lock)), place)

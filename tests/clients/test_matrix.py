@@ -115,12 +115,23 @@ async def test_a_client_that_hangs_or_dies(
             os.kill(pid, 0)
 
 
+def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a registry does not give cannot be installed, and is not taken for installed later."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("tests.clients.homes.LOCKS", tmp_path)
+    monkeypatch.setattr("tests.clients.homes._MAKE", ("-m", "venv", "--without-pip"))
+    (tmp_path / "none.txt").write_text("none==0\n")
+    for _ in range(2):
+        with pytest.raises(CannotInstall, match="No module named pip"):
+            install(Client("none", "none", "none.txt", "with_none.py"), print)
+
+
 def test_a_command_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without npm a client of Node's cannot be installed, and that says so."""
     monkeypatch.setenv("PATH", "/nowhere")
     node = next(client for client in CLIENTS if client.node)
     with pytest.raises(CannotInstall, match="npm is not on the PATH"):
-        install(node)
+        install(node, print)
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
