@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from time import monotonic
 from typing import Final
 
 from aiohttp import web
@@ -13,12 +15,14 @@ from yarl import URL
 from proxy import config as cfg
 from proxy import logs
 from proxy.domain.grace import Grace
+from proxy.domain.health import Standing
+from proxy.domain.routing import Health, Model
 from proxy.housekeeping import House, Keeping
 from proxy.images.dial import SystemResolver
 from proxy.images.fetch import Fetcher, FetchObserver
 from proxy.images.guard import ImageGuard
 from proxy.metrics import Metrics
-from proxy.rules import build_models, build_plans, build_providers, egress_proxy
+from proxy.rules import build_health, build_models, build_plans, build_providers, egress_proxy
 from proxy.store.client import Store
 from proxy.store.directory import Directory
 from proxy.store.journal import Journal
@@ -134,9 +138,11 @@ def _assemble(
 ) -> Door:
     """The parts, not yet running."""
     keys = KeyRing(store, peppers, keeping.plans, keep_stale=keeping.grace is not None)
+    models = build_models(config)
     return Door(
-        models=build_models(config),
+        models=models,
         providers=build_providers(config),
+        health=_health(config, models, metrics),
         keys=keys,
         images=images,
         ledger=_ledger(store, keys, keeping, metrics, config.server.support),
@@ -153,6 +159,20 @@ def _assemble(
         grace=keeping.grace is not None,
         warnings=warnings,
     )
+
+
+def _health(config: cfg.Config, models: Mapping[str, Model], metrics: Metrics) -> Health:
+    health = build_health(config, models)
+    for model, roster in health.rosters.items():
+        for provider, group in roster.by_provider.items():
+            shown = metrics.available.labels(provider, model)
+            metrics.show(shown, partial(_available, group))
+    return health
+
+
+def _available(standings: Sequence[Standing]) -> float:
+    now = monotonic()
+    return float(any(standing.available(now) for standing in standings))
 
 
 def _ledger(

@@ -28,7 +28,7 @@ from proxy.tallies import Counts, Tallies, Tally
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: What several workers' gauges are together.
-Of = Literal["livesum", "livemax", "livemostrecent"]
+Of = Literal["livesum", "livemax", "livemin", "livemostrecent"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
@@ -136,6 +136,12 @@ class Metrics:
         self.attempts = counters(
             "upstream_attempts", "Requests sent to providers.", ("provider", "outcome")
         )
+        self.available = gauge(
+            "target_available",
+            "Whether requests go to a target as they usually do.",
+            ("provider", "model"),
+            "livemin",
+        )
         self.alarms = counters("alarms", "What an operator must look into.", ("event",))
         self.store_errors = counter("store_errors", "Times the store could not be reached.")
         gauge("workers", "Workers running.").set(1)
@@ -199,7 +205,8 @@ class Metrics:
             seconds, firsts, *times = zip(*rows, strict=True)
             begun = [first for first in firsts if first is not None]
             self.requests[*who, model, provider, status] += len(rows)
-            self.attempts[provider, ended] += len(rows)
+            if ended:  # else it was over before any was made
+                self.attempts[provider, ended] += len(rows)
             self.request_seconds[model, provider].extend(seconds)
             if begun:
                 self.first_seconds[model, provider].extend(begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from yarl import URL
@@ -11,8 +12,9 @@ from proxy import config as cfg
 from proxy.access import Plan
 from proxy.domain.chat import ImagePart
 from proxy.domain.estimate import ImageCost, OutputCap
+from proxy.domain.health import BreakerRules
 from proxy.domain.parameters import PART_DETAILS
-from proxy.domain.routing import Model, Target
+from proxy.domain.routing import Health, Model, Target
 from proxy.domain.tokenizer import Tokenizer, dearest, tokenizer_for
 from proxy.domain.usage import FREE, Price
 from proxy.images.policy import ImagePolicy
@@ -32,11 +34,26 @@ _THINKS: Final = re.compile(
 
 
 def build_models(config: cfg.Config) -> dict[str, Model]:
-    """The models of a config, with their tokenizers and image formulas."""
-    return {
+    """The models of a config, by name and by alias, with their tokenizers and image formulas."""
+    built = {
         name: _model(name, model, {t.provider: config.providers[t.provider] for t in model.targets})
         for name, model in config.models.items()
     }
+    aliases = {
+        alias: built[name] for name, model in config.models.items() for alias in model.aliases
+    }
+    return built | aliases
+
+
+def build_health(config: cfg.Config, models: Mapping[str, Model]) -> Health:
+    """How the targets of these models stand to begin with."""
+    providers = config.providers
+    rules = {
+        name: BreakerRules(provider.breaker.failures, provider.breaker.pause)
+        for name, provider in providers.items()
+    }
+    keys = {name: len(provider.secrets) for name, provider in providers.items()}
+    return Health(models.values(), keys, rules.__getitem__)
 
 
 def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> Model:
@@ -48,6 +65,7 @@ def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> M
             t.priority,
             _price(t.price),
             url=_kind(providers[t.provider]).url(providers[t.provider].base_url, t.model),
+            concurrent=t.concurrent,
         )
         for t in model.targets
     )
@@ -72,6 +90,7 @@ def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> M
         ),
         inline_images=any(provider.image_urls == "inline" for provider in providers.values()),
         kinds=frozenset(filter(None, map(_image_limits, providers.values()))),
+        retries=model.retries,
     )
 
 

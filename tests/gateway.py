@@ -33,17 +33,24 @@ CONFIG: dict[str, Any] = {
         "openai": {
             "timeouts": {"connect": "2s", "first_byte": "5s", "idle": "5s", "total": "30s"},
             "image_urls": "forward",
+            "breaker": {"failures": 0},  # breakers and attempts have tests of their own
             "api_key": "sk-upstream-secret",
         }
     },
     "models": {
-        "gpt-4o": {"targets": [{"provider": "openai"}], "price": {"input": 2.5, "output": 10}},
+        "gpt-4o": {
+            "targets": [{"provider": "openai"}],
+            "retries": 0,
+            "price": {"input": 2.5, "output": 10},
+        },
         "gpt-4o-mini": {
             "targets": [{"provider": "openai"}],
+            "retries": 0,
             "price": {"input": 0.15, "output": 0.6},
         },
         "gpt-4-vision-preview": {
             "targets": [{"provider": "openai"}],
+            "retries": 0,
             "price": {"input": 10, "output": 30},
         },
     },

@@ -57,7 +57,8 @@ def _models(config: Config, name: str | None) -> list[Model]:
     models = build_models(config)
     if name is not None and name not in models:
         raise WrongUsage(f"unknown model {name!r}{nearest(name, models)}")
-    wanted = [models[name]] if name is not None else list(models.values())
+    named = [models[known] for known in config.models]
+    wanted = [models[name]] if name is not None else named
     return [model for model in wanted if model.vision]
 
 

@@ -126,6 +126,16 @@ def _max_output(data: Data) -> Iterator[Finding]:
             )
 
 
+def _aliases(data: Data) -> Iterator[Finding]:
+    models = data.get("models")
+    taken = {name: f"model {name!r}" for name in models} if isinstance(models, Mapping) else {}
+    for path, alias in walk(data, "models.*.aliases.*"):
+        if isinstance(alias, str):
+            if alias in taken:
+                yield path, f"{alias!r} is {taken[alias]} already"
+            taken.setdefault(alias, f"an alias of {str(path[1])!r}")
+
+
 def _prices(data: Data) -> Iterator[Finding]:
     usd = next((path for path, limit in walk(data, "plans.*.limits.*") if _counts_usd(limit)), None)
     if usd is None:
@@ -223,6 +233,7 @@ _CHECKS: Final[tuple[Callable[[Data], Iterator[Finding]], ...]] = (
     _addresses,
     _pepper,
     _max_output,
+    _aliases,
     _max_tokens,
     _prices,
     _tightening,

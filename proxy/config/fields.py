@@ -261,6 +261,7 @@ Bool = Annotated[bool, _plain(lambda text: _TRUTH.get(text.lower(), text))]
 Int = Annotated[int, _plain(_integer)]
 Natural = Annotated[Int, Field(ge=0)]
 Positive = Annotated[Int, Field(ge=1)]
+Retries = Annotated[Int, Field(ge=0, le=5)]
 AnyPort = Annotated[Int, Field(ge=0, le=65535)]  # 0: one that is free
 Port = Annotated[Int, Field(ge=1, le=65535)]
 Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]

@@ -98,6 +98,13 @@ class Timeouts(Block):
     total: f.Seconds = 900.0
 
 
+class Breaker(Block):
+    """A target that failed so many times in a row gets no requests for a while, in seconds."""
+
+    failures: f.Natural = 5
+    pause: f.Seconds = 5.0
+
+
 class Provider(Block):
     """An upstream. A local server may have no key. `quirks` is whose of providers/quirks.py."""
 
@@ -110,6 +117,7 @@ class Provider(Block):
     image_urls: Literal["forward", "inline"] = Field(default_factory=default_image_urls)
     transport: Literal["direct", "aiohttp"] = "direct"
     timeouts: Timeouts = Timeouts()
+    breaker: Breaker = Breaker()
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -143,6 +151,8 @@ class Model(Block):
     if there is one, a `price`; `max_output` is positive."""
 
     targets: Annotated[tuple[Target, ...], f.NOT_EMPTY]
+    aliases: tuple[f.Name, ...] = ()
+    retries: f.Retries = 2
     price: Price | None = None
     max_output: f.Positive = 0
     output_param: OutputParam = "max_tokens"

@@ -15,6 +15,7 @@
     ├── UpstreamFailed           502; the upstream did not answer as it should
     │   ├── UpstreamTimeout      504
     │   └── AnswerTooLarge       502; more than can be held
+    ├── NoTarget                 503; none of the model's upstreams can be asked now
     ├── StoreUnavailable         503; the ledger cannot be reached
     └── Draining                 503; this worker is shutting down
 
@@ -177,6 +178,12 @@ class UpstreamTimeout(UpstreamFailed):
 
 class AnswerTooLarge(UpstreamFailed):
     billed = True
+
+
+class NoTarget(GatewayError):
+    status = 503
+    reason = "no_target"
+    billed = False
 
 
 class StoreUnavailable(GatewayError):

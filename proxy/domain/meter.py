@@ -95,8 +95,9 @@ class StreamMeter:
         return self._complete and not self._error_sent and self._splitter is None
 
     def called(self) -> None:
-        """The upstream is about to be asked: from here on it may bill."""
+        """An upstream is about to be asked: from here on it may bill, whatever another said."""
         self._phase = CALLED
+        self._failed = False
 
     def refused(self) -> None:
         """The upstream failed, which is refunded where no answer had begun."""

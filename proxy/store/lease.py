@@ -19,7 +19,7 @@ from proxy.domain.identity import Bound
 from proxy.domain.meter import StreamMeter
 from proxy.domain.quota import State
 from proxy.domain.ratelimits import Shown, limit_headers, shown_of
-from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, charge
+from proxy.domain.usage import Amounts, Charge, Estimate, Outcome, Phase, Price, charge
 from proxy.store.commands import Argument, pack_head, pack_part
 from proxy.store.figures import CHARGED, bucket_words, counters_of, pack_limits, script_words
 from proxy.store.layout import team_keys
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 class Lease(Struct, eq=False):
     """One live reservation; as a block it is made, and settled when that is left.
 
-    `figures` are those of its limits just before it, at `now` (ms). `charge` is there once
-    it is over. `lost` is called with the reason when the store ends it: the stream must end
-    too. Where `drain` is set, it settles when that task is over, not when the block is left.
-    `grace` is what let it in while the store was away: it is no reservation, and posted when
-    it is over.
+    `provider` is who serves it, in whose row its charge stands. `figures` are those of its limits
+    just before it, at `now` (ms). `charge` is there once it is over. `lost` is called with the
+    reason when the store ends it: the stream must end too. Where `drain` is set, it settles when
+    that task is over, not when the block is left. `grace` is what let it in while the store was
+    away: it is no reservation, and posted when it is over.
     """
 
     ledger: Ledger
@@ -75,6 +75,14 @@ class Lease(Struct, eq=False):
             self.ledger.end(self)
         else:
             self.drain.add_done_callback(lambda _: self.ledger.end(self))
+
+    def serve(self, provider: str, price: Price) -> None:
+        """Who serves it now, and at what price it is charged; none is above that of the estimate
+        as it was reserved.
+        """
+        self.provider = provider
+        if self.estimate.price != price:
+            self.estimate = replace(self.estimate, price=price)
 
     @property
     def states(self) -> tuple[State, ...]:

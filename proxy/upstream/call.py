@@ -121,6 +121,14 @@ class Call(Endable, Protocol):
         """When something came last, by `time.monotonic`."""
 
     @property
+    def begun(self) -> float:
+        """When it began (monotonic)."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything of the request may have reached the upstream."""
+
+    @property
     def chunks(self) -> bytes:
         """The whole HTTP chunks that what the sink got last came in, b"" where it came in none."""
 

@@ -54,6 +54,10 @@ class DirectCall(Answer):
         self._called = sent
         self._sent = False  # all of the request
 
+    @property
+    def asked(self) -> bool:
+        return self.connection is not None
+
     async def head(self) -> None:
         outgoing = self._outgoing
         self._origin, begins = beginning(outgoing.url)

@@ -121,6 +121,7 @@ class AiohttpCall:
         self._outgoing = outgoing
         self._called = sent
         timeouts, begun = outgoing.timeouts, asyncio.get_running_loop().time()
+        self.begun, self.asked = begun, False
         self._first_by = begun + timeouts.first_byte
         self._all_by = begun + timeouts.total
         self._idle = timeouts.idle
@@ -135,11 +136,13 @@ class AiohttpCall:
             async with self._asking:
                 response = self._response = await self._transport.ask(self._outgoing, body)
         except _FAULTS as error:
+            self.asked = body.sent
             if self._reason is not None:
                 raise self._reason from None
             failure = _translated(error)
             failure.billed = failure.billed and body.sent
             raise failure from error
+        self.asked = True
         if self._reason is not None:  # which came in the very turn of the answer
             raise self._reason
         self.status, self.headers = response.status, response.headers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from time import time
 from typing import Final
 
 from aiohttp import web
@@ -12,18 +11,16 @@ from msgspec.structs import replace
 
 from proxy.access import Access
 from proxy.domain.chat import ChatRequest, parse_chat
-from proxy.domain.cuts import Pieces
 from proxy.domain.errors import BadRequest
 from proxy.domain.estimate import cap_output, estimate, text_tokens
 from proxy.domain.meter import StreamMeter
 from proxy.domain.plain import plain_chat
-from proxy.domain.routing import Model, Target, choose_target, find_model
+from proxy.domain.routing import Model, find_model
 from proxy.domain.usage import most_believed
 from proxy.store.ledger import Lease
 from proxy.turns import in_turns
-from proxy.upstream.call import Outgoing, Provider
-from proxy.web.answer import REQUEST_ID
-from proxy.web.door import DOOR, Door
+from proxy.web.attempts import begin, begin_slowly, choose
+from proxy.web.door import DOOR
 from proxy.web.read import bearer_token, read_body
 from proxy.web.relay import outliving, relay
 from proxy.web.trace import TRACE, Trace
@@ -34,9 +31,6 @@ MAX_TOKENS_HEADER: Final = "x-visiongate-max-tokens"
 #: the worst text of this length takes 10 ms.
 _LONG_TEXT: Final = 16 * 1024
 _TOKENIZING: Final = ThreadPoolExecutor(2, "tokenizing")  # so that nothing else waits for it
-
-#: The client's headers that a provider gets.
-_PASSED_UP: Final = ("traceparent", "tracestate")
 
 
 async def chat_completions(http: web.Request) -> web.StreamResponse:
@@ -60,7 +54,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         capped, key.images, key=key.key.id, inline=model.inline_images, kinds=model.kinds
     )
     trace.stage()  # images
-    target = choose_target(model, door.draw())
+    standing = choose(door, model)
     long = request.size > _LONG_TEXT
     text = await counted(request, model) if long else text_tokens(request, model.tokenizer)
     worst = estimate(request, text, model.image_cost, model.dearest)
@@ -71,17 +65,18 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         most=most_believed(worst),
     )
     trace.stage()  # estimate
-    async with door.ledger.reserve(key, model.name, target.provider, worst, meter) as lease:
+    provider = standing.target.provider
+    async with door.ledger.reserve(key, model.name, provider, worst, meter) as lease:
         trace.reserved(lease, door.ledger.refused_by(lease))
         request = held_to(request, lease, trace)
-        steps = door.providers[target.provider].kind.messages(request)
-        messages = None if steps is None else await in_turns(steps)
-        outgoing = outgoing_call(http, door, request, messages, model, target)
         headers = answer_headers(asked, request, model, lease)
+        attempt = begin(http, door, request, model, standing, lease)
+        if attempt is None:
+            attempt = await begin_slowly(http, door, request, model, standing, lease)
         # They may be of many megabytes, and a stream may last for minutes.
-        del body, asked, capped, request, messages, steps
+        del body, asked, capped, request
         trace.ended = "client_gone"  # until something else is known
-        work = relay(http, door, trace, outgoing, headers, lease, stream=streamed)
+        work = relay(http, door, trace, attempt, headers, lease, stream=streamed)
         return await outliving(work, door, lease, stream=streamed)
 
 
@@ -109,44 +104,6 @@ def held_to(request: ChatRequest, lease: Lease, trace: Trace) -> ChatRequest:
         return request
     trace.shrunk_to = cap
     return replace(request, cap=cap)
-
-
-def outgoing_call(
-    http: web.Request,
-    door: Door,
-    request: ChatRequest,
-    messages: Pieces | None,
-    model: Model,
-    target: Target,
-) -> Outgoing:
-    """The provider's request: its own headers, and of the client's only those on the list; its
-    `messages` as the kind has made them.
-    """
-    provider = door.providers[target.provider]
-    kind = provider.kind
-    secret = choose_secret(provider, door.draw())
-    headers = {REQUEST_ID: http[TRACE].id, **kind.headers(secret)}
-    came = http.headers
-    for name in _PASSED_UP:
-        value = came.get(name)
-        if value and value.isascii():
-            headers[name] = value
-    return Outgoing(
-        url=target.url,
-        headers=headers,
-        body=kind.encode(request, messages, target, model.output_param),
-        timeouts=provider.timeouts,
-        secret=secret,
-        transport=provider.transport,
-        refusal=kind.refusal,
-        translator=kind.translator(request, int(time())) if kind.translator else None,
-    )
-
-
-def choose_secret(provider: Provider, draw: float) -> str | None:
-    """One of the provider's API keys; a local server may have none."""
-    keys = provider.api_keys
-    return keys[int(draw * len(keys))] if keys else None
 
 
 def answer_headers(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from proxy.domain.errors import Draining
-from proxy.domain.routing import Model
+from proxy.domain.routing import Health, Model
 from proxy.images.guard import ImageGuard
 from proxy.logs import Log
 from proxy.metrics import Metrics
@@ -29,7 +29,7 @@ def stopping() -> Draining:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The gateway's parts.
+    """The gateway's parts. `models` are there by their aliases, too.
 
     `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing.
     `warnings` are of the store; `grace`: some requests can be served while it is away. `calls`
@@ -38,6 +38,7 @@ class Door:
 
     models: Mapping[str, Model]
     providers: Mapping[str, Provider]
+    health: Health
     keys: KeyRing
     images: ImageGuard
     ledger: Ledger

@@ -19,19 +19,17 @@ from proxy.web.trace import TRACE
 
 
 async def list_models(http: web.Request) -> web.Response:
-    """GET /v1/models: those that the key may use."""
+    """GET /v1/models: those that the key may use, by name and by alias."""
     key = await _key(http)
-    models = http.app[DOOR].models
-    usable = [m for m in models.values() if "*" in key.models or m.name in key.models]
-    return json_answer({"object": "list", "data": [_model(model) for model in usable]})
+    models, names = http.app[DOOR].models, key.models
+    usable = [name for name, m in models.items() if not names.isdisjoint(("*", name, m.name))]
+    return json_answer({"object": "list", "data": [_model(n, models[n]) for n in usable]})
 
 
 async def show_model(http: web.Request) -> web.Response:
     """GET /v1/models/{model}, as the SDKs' `models.retrieve`. Raises ModelNotFound."""
-    key = await _key(http)
-    return json_answer(
-        _model(find_model(http.app[DOOR].models, http.match_info["model"], key.models))
-    )
+    key, name = await _key(http), http.match_info["model"]
+    return json_answer(_model(name, find_model(http.app[DOOR].models, name, key.models)))
 
 
 async def show_usage(http: web.Request) -> web.Response:
@@ -59,9 +57,9 @@ async def _key(http: web.Request) -> Access:
     return key
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(name: str, model: Model) -> dict[str, Any]:
     return {
-        "id": model.name,
+        "id": name,
         "object": "model",
         "created": 0,
         "owned_by": model.targets[0].provider,

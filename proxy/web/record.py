@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from proxy.domain.limits import NANO
 from proxy.metrics import Metrics
 from proxy.web.door import Door
-from proxy.web.trace import Trace
+from proxy.web.trace import Failed, Trace
 
 
 def _now() -> datetime:
@@ -45,6 +45,7 @@ class Line(Struct):
     images: int | UnsetType = UNSET
     usd: float | UnsetType = UNSET
     source: str | UnsetType = UNSET
+    failed: tuple[Failed, ...] | UnsetType = UNSET
     event: str = "request"
     level: str = "info"
     timestamp: datetime = field(default_factory=_now)
@@ -109,6 +110,8 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> L
         line.images = charge.amounts.images
         line.usd = charge.amounts.usd / NANO
         line.source = charge.source
+    if trace.failed:
+        line.failed = trace.failed
     return line
 
 

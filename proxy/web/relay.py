@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed
+from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.domain.meter import StreamMeter
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
@@ -17,11 +17,15 @@ from proxy.providers.kind import Translator
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import REQUEST_ID, SOURCE, error_event, raw_json
+from proxy.web.attempts import Attempt, another
 from proxy.web.door import Door, stopping
 from proxy.web.outlet import Outlet
 from proxy.web.trace import Trace
 
 _Feed = Callable[[bytes], bytes]
+
+#: How a stream ends that its upstream has broken off.
+_BREAKS: Final = (UpstreamFailed.reason, UpstreamTimeout.reason)
 
 _LARGEST_ANSWER: Final = 64 * 1024 * 1024
 
@@ -39,7 +43,7 @@ async def relay(
     http: web.Request,
     door: Door,
     trace: Trace,
-    outgoing: Outgoing,
+    attempt: Attempt,
     headers: dict[str, str],
     lease: Lease,
     *,
@@ -47,33 +51,42 @@ async def relay(
 ) -> web.StreamResponse:
     """Ask the upstream and pass on what it answers; `headers` go with the answer, and are its own.
 
-    The call can be ended from its beginning; a failure is accounted for. Raises GatewayError for
-    what goes wrong before the answer's first byte, and ConnectionError where the client has gone.
+    Until the answer has begun another upstream may be asked. The call can be ended from its
+    beginning; a failure is accounted for. Raises GatewayError for what goes wrong before the
+    answer's first byte, and ConnectionError where the client has gone.
     """
     headers[SOURCE] = "upstream"
-    call = door.upstreams[outgoing.transport].open(outgoing, lease.meter.called)
-    lease.lost = call.abort
-    door.calls.add(call)
     try:
-        if door.ended.is_set():
-            raise stopping()
-        await call.head()
-        outgoing.body, outgoing.headers = (), {}
-        if call.status != 200:
-            raise await _refusal(call, outgoing)
-        if not stream:
-            return await _whole(call, trace, outgoing, headers, lease)
-        return await _stream(call, http, door, trace, outgoing.translator, headers, lease)
+        while True:
+            call = door.upstreams[attempt.transport].open(attempt, lease.meter.called)
+            lease.lost = call.abort
+            door.calls.add(call)
+            try:
+                if door.ended.is_set():
+                    raise stopping()
+                await call.head()
+                if call.status != 200:
+                    raise await _refusal(call, attempt)
+                if not stream:
+                    return await _whole(call, trace, attempt, headers, lease)
+                return await _stream(call, http, door, trace, attempt, headers, lease)
+            except GatewayError as error:
+                failure = error
+            except BaseException:
+                attempt.left()
+                raise
+            finally:
+                attempt.standing.in_flight -= 1
+                lease.lost = None
+                door.calls.discard(call)
+                call.leave()
+            attempt = await another(http, door, trace, attempt, call, failure, lease)
     except BaseException as error:
         if isinstance(error, GatewayError):
             _account(lease.meter, trace, error)
         if not stream:  # whatever it is that keeps the answer from its client
             lease.meter.unseen()  # of no matter where it was refunded
         raise
-    finally:
-        lease.lost = None
-        door.calls.discard(call)
-        call.leave()
 
 
 def outliving(
@@ -110,7 +123,7 @@ async def _stream(
     http: web.Request,
     door: Door,
     trace: Trace,
-    translator: Translator | None,
+    attempt: Attempt,
     headers: dict[str, str],
     lease: Lease,
 ) -> web.StreamResponse:
@@ -119,10 +132,13 @@ async def _stream(
     first = await call.first()
     if not first:
         raise UpstreamFailed("The upstream answered with an empty stream. Try again.")
+    attempt.let_go()
+    attempt.served()
     trace.got_first_byte()
     outlet = _outlet(http, door, trace, headers, lease)
     call.headers = {}
     meter, metrics, last = lease.meter, door.metrics, b""
+    translator = attempt.translator
     feed = meter.feed if translator is None else _translated(translator, meter)
     failure: GatewayError | None = None
     metrics.streaming += 1
@@ -145,6 +161,8 @@ async def _stream(
     finally:
         metrics.streaming -= 1
     _end(outlet, meter, trace, last, failure)
+    if trace.ended in _BREAKS:
+        attempt.broke_off()
     return outlet.response
 
 
@@ -233,17 +251,19 @@ async def _catch_up(call: Call, outlet: Outlet, patience: float) -> None:
 
 
 async def _whole(
-    call: Call, trace: Trace, outgoing: Outgoing, headers: dict[str, str], lease: Lease
+    call: Call, trace: Trace, attempt: Attempt, headers: dict[str, str], lease: Lease
 ) -> web.StreamResponse:
     """The provider's time-outs bound it: what is cut short shows none of its output, and costs
     all that was reserved.
     """
     _check_kind(call, "application/json")
+    attempt.let_go()
     body = await call.read(_LARGEST_ANSWER)
-    if outgoing.translator is not None:
-        body = outgoing.translator.whole(body)
+    if attempt.translator is not None:
+        body = attempt.translator.whole(body)
     if not lease.meter.whole(body):
-        raise failure_in(_redacted(body, outgoing))
+        raise failure_in(_redacted(body, attempt))
+    attempt.served()
     trace.ended = "complete"
     return raw_json(body, headers=headers)
 

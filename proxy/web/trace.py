@@ -5,10 +5,20 @@ from __future__ import annotations
 from time import perf_counter
 
 from aiohttp import web
+from msgspec import Struct
 
 from proxy.access import Access
 from proxy.domain.errors import LimitExceeded
 from proxy.store.ledger import Lease
+
+
+class Failed(Struct):
+    """An attempt that was followed by another one."""
+
+    provider: str
+    model: str
+    outcome: str
+    cause: str
 
 
 class Trace:
@@ -23,6 +33,7 @@ class Trace:
         "cause",
         "client",
         "ended",
+        "failed",
         "first_byte",
         "id",
         "lease",
@@ -43,6 +54,7 @@ class Trace:
         self.access: Access | None = None
         self.model = ""
         self.provider = ""
+        self.failed: tuple[Failed, ...] = ()
         self.lease: Lease | None = None
         self.first_byte: float | None = None
         self.ended = ""

@@ -43,11 +43,15 @@ DEFAULTS = {
     "providers.openai.timeouts.first_byte": 120,
     "providers.openai.timeouts.idle": 60,
     "providers.openai.timeouts.total": 900,
+    "providers.openai.breaker.failures": 5,
+    "providers.openai.breaker.pause": 5,
     "models.gpt-4o.targets.0.model": "gpt-4o",
     "models.gpt-4o.targets.0.weight": 1,
     "models.gpt-4o.targets.0.priority": 1,
     "models.gpt-4o.targets.0.concurrent": 0,
     "models.gpt-4o.targets.0.price": None,
+    "models.gpt-4o.aliases": (),
+    "models.gpt-4o.retries": 2,
     "models.gpt-4o.price": None,
     "models.gpt-4o.max_output": 16384,
     "models.gpt-4o.output_param": "max_tokens",
@@ -159,12 +163,15 @@ store: {url: rediss://u:pw@valkey.example:6380/1, grace: 0%, retention: 25 month
 keys: {pepper: "0123456789abcdef, fedcba9876543210"}
 metrics: {max_keys: 0}
 providers:
-  local: {base_url: "http://127.0.0.1:11434/v1/", timeouts: {connect: 250ms, total: 1d}}
+  local: {base_url: "http://127.0.0.1:11434/v1/", timeouts: {connect: 250ms, total: 1d},
+    breaker: {failures: 0, pause: 250ms}}
   two: {base_url: https://two.example/openai/v1, api_keys: [a, b]}
 models:
   mine:
-    targets: [{provider: local, model: llava:13b, weight: 0.5, priority: 2, concurrent: 0,
+    targets: [{provider: local, model: llava:13b, weight: 0.5, priority: 2, concurrent: 4,
       price: {input: 0, output: 0}}, {provider: two}]
+    aliases: [ours, theirs]
+    retries: 0
     price: {input: 0.15, output: 1, cached_input: 0.075, cache_write: 0.2}
     max_output: 1000
     output_param: max_completion_tokens
@@ -196,8 +203,12 @@ images: {on_unreachable: reject, schemes: [http], ports: [80], formats: [png], m
     assert config.providers["local"].secrets == ()
     assert config.providers["local"].timeouts.connect == 0.25
     assert config.providers["two"].secrets == ("a", "b")
+    assert config.providers["local"].breaker.failures == 0
+    assert config.providers["local"].breaker.pause == 0.25
+    assert config.models["mine"].aliases == ("ours", "theirs")
     own, other = config.models["mine"].targets
     assert (own.model, own.weight, other.model) == ("llava:13b", 0.5, "mine")
+    assert (own.concurrent, config.models["mine"].retries) == (4, 0)
     assert own.price is not None
     assert own.price.output == 0
     assert other.price == config.models["mine"].price

@@ -13,10 +13,9 @@ from .samples import SMALL, found
 def test_not_yet_is_refused_by_name(where: str) -> None:
     """What the contract promises but the code cannot do is refused, and what can be is named."""
     refused = {
-        "models.*.targets.*.concurrent": "4",
         "providers.*.kind": "anthropic",
     }[where]
-    known = {"providers.*": "providers.openai", "models.*.targets.*": "models.gpt-4o.targets[0]"}
+    known = {"providers.*": "providers.openai"}
     for pattern, name in known.items():
         where = where.replace(pattern, name)
     names = where.replace("*", "default").split(".")
@@ -25,7 +24,6 @@ def test_not_yet_is_refused_by_name(where: str) -> None:
         text = f"{{{name}: {refused if text == '{}' else text}}}"
     base = {
         "store": SMALL.replace("url: embedded", f"url: embedded, {text[1:-1]}"),
-        "models": SMALL.replace("openai}]", f"openai, {names[-1]}: {refused}}}]"),
         "providers": SMALL.replace("api_key: sk-test", f"{names[-1]}: {refused}"),
     }.get(names[0], f"{SMALL}{names[0]}: {text}")
     told = found(base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.domain.errors import ModelNotFound
-from proxy.domain.routing import Model, Target, choose_target, find_model
+from proxy.domain.routing import Health, Model, Target, find_model
 from proxy.domain.tokenizer import tokenizer_for
 from proxy.domain.usage import FREE, Price
 
@@ -16,6 +16,12 @@ def target(name: str, weight: float = 1, priority: int = 1, price: Price = FREE)
 
 def model(*targets: Target, name: str = "gpt-4o") -> Model:
     return Model(name, targets, 100, "max_tokens", True, False, tokenizer_for(""), lambda part: 1)
+
+
+def choose_target(model: Model, draw: float) -> Target:
+    """The one that is chosen while nothing is known of any."""
+    keys = {target.provider: 1 for target in model.targets}
+    return Health([model], keys).rosters[model.name].choose(0.0, draw).target
 
 
 @pytest.mark.parametrize(

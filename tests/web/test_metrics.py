@@ -44,6 +44,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "tokens_reserved": (),
     "journal_entries": (),
     "upstream_attempts": ("provider", "outcome"),
+    "target_available": ("provider", "model"),
     "store_seconds": ("op",),
     "store_errors": (),
     "workers": (),
