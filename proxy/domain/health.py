@@ -163,8 +163,9 @@ class Breaker:
         self._failed += 1
         share = 1 - (now - self._since) / WINDOW  # of the last window, what is within this one
         failed = self._failed + self._before[0] * share
-        served = self.served - self._served_before + self._before[1] * share
-        if failed + served >= LEAST and failed >= max(served, 0):
+        # Less than none where what broke off now had begun in the last window.
+        served = max(0, self.served - self._served_before + self._before[1] * share)
+        if failed + served >= LEAST and failed >= served:
             self._open(now, self._rules.pause)
 
 

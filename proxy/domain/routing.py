@@ -68,11 +68,11 @@ class Model:
 def find_model(models: Mapping[str, Model], name: str, allowed: frozenset[str]) -> Model:
     """The model of that name or alias, if it exists and the key may use it.
 
-    `allowed` holds names, aliases or "*". Raises ModelNotFound, alike for both: what a key may
+    `allowed` holds names, no aliases, or "*". Raises ModelNotFound, alike for both: what a key may
     not use, it need not know of.
     """
     model = models.get(name)
-    if model is None or not ("*" in allowed or name in allowed or model.name in allowed):
+    if model is None or not ("*" in allowed or model.name in allowed):
         raise ModelNotFound(
             f"The model '{name[:64]}' does not exist or this key may not use it. "
             "GET /v1/models lists those it may.",

@@ -22,7 +22,7 @@ async def list_models(http: web.Request) -> web.Response:
     """GET /v1/models: those that the key may use, by name and by alias."""
     key = await _key(http)
     models, names = http.app[DOOR].models, key.models
-    usable = [name for name, m in models.items() if not names.isdisjoint(("*", name, m.name))]
+    usable = [name for name, m in models.items() if "*" in names or m.name in names]
     return json_answer({"object": "list", "data": [_model(n, models[n]) for n in usable]})
 
 
