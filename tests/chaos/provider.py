@@ -3,7 +3,7 @@
 A request's `user` field holds its Order. `GET /records` tells the books, `POST /release` lets
 the streams go on that were told to hold.
 
-    python -m tests.chaos.provider      prints its port; ends when its stdin does
+    python -m tests.chaos.provider [PORT]      prints its port; ends when its stdin does
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     books = Books()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(books), "127.0.0.1", 0, backlog=1024)
+    port = int(sys.argv[1]) if sys.argv[1:] else 0
+    server = await loop.create_server(lambda: Connection(books), "127.0.0.1", port, backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     async with server:

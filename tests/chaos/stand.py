@@ -25,18 +25,19 @@ from tests.gateway import PEPPER
 
 
 class Provider:
-    """The provider's process, and its books."""
+    """The provider's process, and its books; at a `port`, or at any."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.provider"],
+            [sys.executable, "-m", "tests.chaos.provider", str(port)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self.process.stdout is not None
-        self.address = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        self.port = int(self.process.stdout.readline())
+        self.address = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.address}/v1"
 
     async def records(self, prefix: str = "") -> dict[str, Served]:
@@ -109,8 +110,8 @@ async def until(reached: Callable[[], Any], seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def run_provider() -> Iterator[Provider]:
-    provider = Provider()
+def run_provider(port: int = 0) -> Iterator[Provider]:
+    provider = Provider(port)
     try:
         yield provider
     finally:

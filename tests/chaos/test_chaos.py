@@ -13,6 +13,7 @@ from tests.chaos.allowed import ALLOW, allowed
 from tests.chaos.cuts import cuts
 from tests.chaos.forwarder import run_forwarder
 from tests.chaos.kills import kills
+from tests.chaos.lost_target import lost_target
 from tests.chaos.outages import FAULTS, failover, late_failover, outage
 from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand, until
@@ -105,3 +106,11 @@ async def test_killed_workers(server: Server, tmp_path: Path) -> None:
     """
     with run_stand(tmp_path / "fleet", server.url, workers=6) as stand:
         await kills(stand, count=200)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_lost_target(server: Server, tmp_path: Path, workers: int) -> None:
+    """One of two targets dies under 100 streams/s and comes back, and no client hears of it before
+    its first byte.
+    """
+    await lost_target(server.url, tmp_path / "two", seconds=20.0, rate=100, workers=workers)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.admission import IMAGES, admission
 from tests.chaos.cuts import cuts
 from tests.chaos.kills import kills
+from tests.chaos.lost_target import lost_target
 from tests.chaos.outages import FAULTS, outage
 from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand
@@ -49,3 +51,10 @@ async def test_store_away(stand: Stand, server: Server, fault: str, seconds: flo
 async def test_killed_worker(stand: Stand) -> None:
     """A killed worker's streams are charged for what was counted, and free the rest."""
     await kills(stand, count=1, clients=6, lives=(0.2, 0.3), longest=1.0, wait=False)
+
+
+async def test_lost_target(server: Server, tmp_path: Path) -> None:
+    """One of two targets dies under load and comes back, and no client hears of it before its
+    first byte.
+    """
+    await lost_target(server.url, tmp_path / "two", seconds=1.5, rate=60)
