@@ -35,8 +35,8 @@ class Target:
 @dataclass(frozen=True)
 class Model:
     """A model as clients name it. `hidden_output`: part of its output never reaches them;
-    `inline_images`: some provider of it is to fetch none itself; `kinds` are those
-    of the providers whose limits on images are known; `retries`: how many more attempts a request may have.
+    `inline_images`: some provider of it is to fetch none itself; `kinds` are those of the providers
+    whose limits on images are known; `retries`: how many more attempts a request may have.
     """
 
     name: str

@@ -253,7 +253,9 @@ def _learn(attempt: Attempt, call: Call, failure: GatewayError, now: float) -> T
     target: else its own fault, tried again and again, would close the target to others.
     """
     standing = attempt.standing
-    lesson = lesson_of(failure, call.status, call.headers)
+    # Some kinds of provider have other words for a status, which its cause is by now.
+    status = int(failure.cause) if failure.cause.isdigit() else call.status
+    lesson = lesson_of(failure, status, call.headers)
     if lesson.counts and all(tried.standing is not standing for tried in attempt.before):
         standing.breaker.failed(attempt.epoch, now)
     elif not lesson.counts and call.status >= 400:
