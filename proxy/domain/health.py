@@ -277,7 +277,7 @@ def lesson_of(failure: GatewayError, status: int, headers: Mapping[str, str]) ->
         lesson = _OF_STATUS.get(status, _NO_API if status < 400 else _NOTHING)
     waiting = retry_after(headers)
     if status == 429:
-        spent = isinstance(failure, UpstreamRefused) and b"insufficient_quota" in failure.body
+        spent = isinstance(failure, UpstreamRefused) and b'"insufficient_quota"' in failure.body
         aside = REFUSED if spent else LIMITED if waiting is None else waiting
         return lesson._replace(aside=min(aside, LONGEST_LIMITED))
     if lesson.again and waiting is not None and waiting > LONGEST_WAIT:
