@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from proxy.domain.errors import AnswerTooLarge, GatewayError
 from proxy.providers.kind import Kind, Translator
@@ -48,8 +50,7 @@ class Provider:
     transport: str
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(Struct, eq=False):
     """A request, ready to be sent. `headers` come beside OWN_HEADERS; `secret` is the provider's
     key within them. `refusal` and `translator` as Kind has them, the latter this call's own.
 
@@ -57,13 +58,15 @@ class Outgoing:
     """
 
     url: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: Sequence[bytes | memoryview] = field(repr=False)
+    headers: Mapping[str, str]
+    body: Sequence[bytes | memoryview]
     timeouts: Timeouts
-    secret: str | None = field(default=None, repr=False)
+    secret: str | None = None
     transport: str = "direct"
     refusal: Callable[[int, bytes], tuple[int, bytes]] | None = None
     translator: Translator | None = None
+
+    __repr__ = object.__repr__  # none of what it holds is for a log
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import monotonic, time
 from typing import Final
 
@@ -37,8 +37,7 @@ _PATIENCE: Final = 2
 MAYBE_BILLED: Final = "maybe_billed"
 
 
-@dataclass(slots=True, kw_only=True)
-class Attempt(Outgoing):
+class Attempt(Outgoing, kw_only=True, eq=False):
     """A request as one target gets it, and what the next attempt would be made of.
 
     `request` is there until the answer has begun. `before` are the attempts that have failed;
@@ -49,7 +48,7 @@ class Attempt(Outgoing):
     key: int
     epoch: int
     model: Model
-    request: ChatRequest | None = field(repr=False)
+    request: ChatRequest | None
     before: tuple[Tried, ...] = ()
     by: float = 0.0
     owed: Standing | None = None  # where an attempt before may be billed
