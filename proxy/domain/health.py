@@ -106,7 +106,6 @@ class Breaker:
         if self.state is not CLOSED and epoch > self._opened:
             self.state = CLOSED
             self.epoch += 1
-            self._pause = self._rules.pause
             self._streak = 0
             self._start(now)
 

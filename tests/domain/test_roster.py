@@ -58,8 +58,11 @@ def test_the_weights_of_those_that_are_left_are_the_shares() -> None:
 def test_of_equal_weights_the_least_loaded_serves() -> None:
     """The draw decides between weights; between equal ones, who has less to do."""
     some = roster(target("a"), target("b"), target("c", 2))
-    by_name(some)["a"].in_flight = 1
+    at = by_name(some)
+    at["a"].in_flight = 1
     assert chosen(some) == {"b": 50, "c": 50}
+    at["b"].in_flight = 1
+    assert chosen(some) == {"a": 25, "b": 25, "c": 50}
 
 
 def test_where_all_keys_are_aside_requests_go_as_usual() -> None:

@@ -39,6 +39,8 @@ LIMITED = error_json(
     429, "Slow down", "requests", "rate_limit_exceeded", headers=(("Retry-After", "7"),)
 )
 KEYS = {"one": {"api_key": None, "api_keys": ["sk-a", "sk-b"]}}
+#: For errors that stall.
+STALLED = {"one": {"timeouts": {"idle": "300ms"}}}
 ALONE: dict[str, Any] = {"models": {"gpt-4o": {"targets": [{"provider": "one"}]}}}
 
 
@@ -50,7 +52,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def two(store_url: str) -> AsyncIterator[Two]:
-    async with open_two(store_url) as opened:
+    async with open_two(store_url, providers=STALLED) as opened:
         yield opened
 
 
@@ -88,7 +90,7 @@ BEGUN: dict[str, tuple[list[Step], str]] = {
 async def test_another_target_serves(store_url: str, name: str, transport: str) -> None:
     """The client sees nothing of a failure, and pays for what it got, where it got it."""
     steps, outcome = {**ELSEWHERE, **BEGUN}[name]
-    async with open_two(store_url, transport=transport) as two:
+    async with open_two(store_url, transport=transport, providers=STALLED) as two:
         two.one.script(steps)
         two.two.script(chat_stream(["Hi"], USAGE))
         async with two.books.post() as answer:
@@ -314,13 +316,25 @@ async def test_failures_alone_cost_nothing(two: Two, body: Any) -> None:
 async def test_all_attempts_have_one_deadline(store_url: str) -> None:
     """Twice the `first_byte` of the first target bounds them all: a second one that hangs gets
     what is left."""
-    late = {"timeouts": {"connect": "5s", "first_byte": "60s"}}
+    late = {"timeouts": {"first_byte": "60s"}}
     async with open_two(store_url, providers={"two": late}) as two:
         two.one.script([HANG])
         two.two.script([HANG])
-        async with asyncio.timeout(3):  # one's first_byte is 300 ms
+        async with asyncio.timeout(4):  # one's first_byte is 700 ms
             await refused(two.books.post(), TIMED_OUT)
         assert two.asked == (1, 1)
+
+
+async def test_nobody_waits_for_an_attempt_that_would_be_too_late(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the same target could be asked again only after the deadline, the failure is told."""
+    monkeypatch.setattr(attempts, "_BACKOFF", 60.0)
+    async with open_two(store_url, **ALONE) as two:
+        two.one.script(error_json(500, "boom"))
+        async with asyncio.timeout(4):
+            await refused(two.books.post(), FAILED)
+        assert two.asked == (1, 0)
 
 
 @pytest.mark.parametrize("how", LEAVE)

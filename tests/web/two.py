@@ -12,11 +12,13 @@ from proxy.domain.health import Standing
 from proxy.store.usage import read_rows
 from tests.gateway import HELLO, Gateway, merged, open_gateway
 from tests.scripted import ScriptedUpstream
-from tests.web.books import FAST, Books
+from tests.web.books import Books
 
 #: USD for a million tokens, and the row of an answer of USAGE: requests, tokens, nano-usd.
 PRICES = {"one": 0.001, "two": 2.0}
 SERVED = {"one": (1, 12, 3, 15), "two": (1, 12, 3, 30_000)}
+#: Short, but not so short that a busy machine is late.
+TIMEOUTS = {"connect": "2s", "first_byte": "700ms", "idle": "5s"}
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 ATTEMPTS = 'visiongate_upstream_attempts_total{outcome="%s",provider="%s"}'
 AVAILABLE = 'visiongate_target_available{model="gpt-4o",provider="%s"}'
@@ -80,7 +82,7 @@ async def open_two(
             name: {
                 "base_url": url,
                 "api_key": f"sk-{name}",
-                "timeouts": FAST,
+                "timeouts": TIMEOUTS,
                 "transport": transport,
                 "image_urls": "forward",
             }
