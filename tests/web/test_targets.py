@@ -161,6 +161,7 @@ async def test_a_probe_of_a_wrong_request(store_url: str, clock: Clock) -> None:
         two.one.script(ANSWER)
         clock.now += 5
         assert await two.ask() == 400
+        assert two.standing("one").breaker.state is State.CLOSED
         assert await two.ask() == 200
 
 
