@@ -358,6 +358,23 @@ async def test_a_client_that_leaves_between_attempts(
         await two.books.closed(requests=1, tokens=0)
 
 
+@pytest.mark.parametrize("steps", [[HANG], [Head(), HANG]], ids=["before the head", "after it"])
+async def test_a_client_that_leaves_the_second_attempt(two: Two, steps: list[Step]) -> None:
+    """What the second upstream was asked to do is charged there, as if it had been the first."""
+    two.one.script(error_json(500, "boom"))
+    two.two.script(steps)
+    async with connected(two.gate.url) as client:
+        await client.send(chat_request(two.books.key))
+        await two.two.wait_requests(1)
+        client.reset()
+        line = await two.gate.request_line()
+    assert (line["status"], line["ended"], line["provider"]) == (499, "client_gone", "two")
+    tokens = line["input_tokens"]
+    assert tokens > 0
+    assert await two.rows() == {"two": (1, tokens, 0, 2000 * tokens)}
+    assert await two.attempts() == {("one", "upstream_failed"): 1, ("two", "client_gone"): 1}
+
+
 @pytest.mark.parametrize("body", [HELLO, WHOLE], ids=["stream", "whole"])
 async def test_a_worker_that_stops_between_attempts(
     store_url: str, monkeypatch: pytest.MonkeyPatch, body: Any
