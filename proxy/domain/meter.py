@@ -8,7 +8,8 @@ once it is much, or where no usage comes.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from proxy.domain.sse import DONE, END, LARGEST_EVENT, EventSplitter, data_of, whole_events
 from proxy.domain.texts import Texts, decoded
@@ -23,6 +24,7 @@ from proxy.domain.usage import (
     STREAMING,
     Outcome,
     Usage,
+    read_usage,
 )
 
 #: Bytes of a stream that are kept before their text is counted and let go.
@@ -36,7 +38,8 @@ class StreamMeter:
     """The meter of one request, streamed or not; usage above `most` is not believed.
 
     `complete` is true once the provider's own end mark has come, `error_sent` once an
-    error event of the upstream's has passed to the client.
+    error event of the upstream's has passed to the client. `so_far` is asked, where there is one,
+    until a usage has come: what is known of it all the same, and whether output is hidden.
     """
 
     __slots__ = (
@@ -54,6 +57,7 @@ class StreamMeter:
         "_tokenizer",
         "_usage",
         "_usage_wanted",
+        "so_far",
     )
 
     def __init__(
@@ -76,6 +80,7 @@ class StreamMeter:
         self._usage: Usage | None = None
         self._delivered = 0
         self._texts: Texts | None = None
+        self.so_far: Callable[[], tuple[Mapping[str, Any] | None, bool]] | None = None
 
     @property
     def complete(self) -> bool:
@@ -163,8 +168,11 @@ class StreamMeter:
         phase = COMPLETE if self._complete else self._phase
         if self._failed and not self._delivered and self._usage is None:
             phase = REFUSED
-        exact = self._tokenizer.exact
-        return Outcome(phase, self._usage, self._delivered, self._hidden_output, exact)
+        usage, hidden = self._usage, self._hidden_output
+        if usage is None and self.so_far is not None:
+            told, hides = self.so_far()
+            usage, hidden = read_usage(told, self._most), hidden or hides
+        return Outcome(phase, usage, self._delivered, hidden, self._tokenizer.exact)
 
     def _cut(self, data: bytes) -> bytes:
         """As `feed`, event by event."""

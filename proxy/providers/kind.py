@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from proxy.domain.chat import ChatRequest
 from proxy.domain.cuts import Pieces
@@ -28,6 +28,11 @@ class Translator(Protocol):
     def whole(self, body: bytes) -> bytes:
         """A whole answer of status 200 in, an OpenAI chat.completion out; what is no answer
         becomes `{"error": {…}}`.
+        """
+
+    def so_far(self) -> tuple[Mapping[str, Any] | None, bool]:
+        """Of a stream whose usage has not come out: what has been told of it, in OpenAI's form and
+        without output, and whether there is output that is not shown, as thoughts are.
         """
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.providers import azure, openai
+from proxy.providers import anthropic, azure, openai
 from proxy.providers.kind import Kind, Variant
 
 KINDS: Final[Mapping[str, Kind]] = {
     "openai": openai.KIND,
     "azure": azure.KIND,
+    "anthropic": anthropic.KIND,
 }
 
 

@@ -179,6 +179,7 @@ def _outlet(
 
 def _translated(translator: Translator, meter: StreamMeter) -> _Feed:
     """What the client gets of a stream that is not OpenAI's."""
+    meter.so_far = translator.so_far
     return lambda data: meter.feed(translator.feed(data))
 
 
