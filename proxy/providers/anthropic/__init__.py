@@ -9,9 +9,8 @@ from typing import Final
 
 from proxy.domain.chat import ChatRequest
 from proxy.providers.anthropic.answer import Answer
-from proxy.providers.anthropic.messages import messages
 from proxy.providers.anthropic.refusal import refusal
-from proxy.providers.anthropic.request import encode
+from proxy.providers.anthropic.request import encode, translate
 from proxy.providers.kind import Kind
 
 #: Source: https://platform.claude.com/docs/en/api/versioning
@@ -41,7 +40,7 @@ KIND: Final = Kind(
     url=url,
     headers=headers,
     encode=encode,
-    messages=messages,
+    messages=translate,
     refusal=refusal,
     translator=translator,
 )
