@@ -9,5 +9,4 @@ from typing import Final
 
 #: Where (`*` is any key or index), and what can be used there.
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
-    "providers.*.kind": ("openai", "azure"),
 }

@@ -57,6 +57,9 @@ class _Annotated:
     def whole(self, body: bytes) -> bytes:
         return body
 
+    def so_far(self) -> tuple[None, bool]:
+        return None, False
+
 
 _NOTHING: Final = {"index": 0, "delta": {}, "finish_reason": None}
 
