@@ -1,7 +1,8 @@
 """What is known of well-known models, so that a config need not say it.
 
-Source: https://platform.openai.com/docs/models (autumn 2026). A name with a date is the model
-without it, unless it has a row of its own.
+Source: https://platform.openai.com/docs/models and
+https://platform.claude.com/docs/en/about-claude/models/overview (autumn 2026). A name with a date
+is the model without it, unless it has a row of its own.
 """
 
 from __future__ import annotations
@@ -46,8 +47,22 @@ _MODELS: Final = {
     "o4-mini": KnownModel(100_000),
     "gpt-4": KnownModel(8_192, vision=False),
     "gpt-3.5-turbo": KnownModel(4_096, vision=False),
+    "claude-fable-5": KnownModel(128_000),
+    "claude-fable-5-1": KnownModel(128_000),
+    "claude-opus-5-5": KnownModel(128_000),
+    "claude-opus-5": KnownModel(128_000),
+    "claude-opus-4-8": KnownModel(128_000),
+    "claude-opus-4-7": KnownModel(128_000),
+    "claude-opus-4-6": KnownModel(128_000),
+    "claude-opus-4-5": KnownModel(64_000),
+    "claude-sonnet-5-5": KnownModel(128_000),
+    "claude-sonnet-5": KnownModel(128_000),
+    "claude-sonnet-4-6": KnownModel(128_000),
+    "claude-sonnet-4-5": KnownModel(64_000),
+    "claude-haiku-5-5": KnownModel(128_000),
+    "claude-haiku-4-5": KnownModel(64_000),
 }
-_DATE: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$", re.ASCII)
+_DATE: Final = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8})$", re.ASCII)
 _REASONING: Final = re.compile(r"o\d|gpt-5", re.ASCII)
 
 

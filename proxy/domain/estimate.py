@@ -37,6 +37,9 @@ _UNREAD: Final = frozenset(
     )
 )
 _PER_DEFINITION: Final = 16
+
+#: Those of which a vendor may make more than they hold.
+_UNSEEN: Final = frozenset(("tools", "response_format"))
 _NESTED: Final = (dict, list)
 
 #: The most tokens that an image can cost, by its size (0 where unknown) and detail.
@@ -82,6 +85,8 @@ def text_tokens(request: ChatRequest, tokenizer: Tokenizer) -> int:
     texts = request.texts
     if texts is None:
         texts, definitions = _read_by_model(request)
+        if not _UNSEEN.isdisjoint(request.fields):
+            framing += tokenizer.unseen
         for text in definitions:
             framing += _PER_DEFINITION * (1 + text.count(b"{"))
             texts.append(text.decode())

@@ -14,6 +14,8 @@ from .samples import SMALL, read
         ("gpt-4o-mini-2024-07-18", "max_tokens", 16384, True),
         ("gpt-4o-2024-05-13", "max_tokens", 4096, True),
         ("gpt-5-mini", "max_completion_tokens", 128_000, True),
+        ("claude-sonnet-4-5-20250929", "max_tokens", 64_000, True),
+        ("claude-opus-5-5", "max_tokens", 128_000, True),
         ("o3-mini", "max_completion_tokens", 100_000, False),
     ],
 )

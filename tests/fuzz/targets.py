@@ -32,6 +32,7 @@ from tests.images.samples import (
     look,
     make_policy,
 )
+from tests.providers.anthropic.spoilt import SPOILT, check_translation
 
 
 class Target(NamedTuple):
@@ -250,4 +251,5 @@ TARGETS: Final = {
     "data-uri": Target(mutants(_URIS), fuzz_data_uri),
     "head": Target(IMAGES, fuzz_head),
     "walk": Target(IMAGES, fuzz_walk),
+    "anthropic": Target(SPOILT, check_translation),
 }
