@@ -95,14 +95,15 @@ class Answer:
         """As Translator has it."""
         try:
             message = read_message(body)
-        except FAULTS:
+            said = _message(message)
+        except (*FAULTS, UpstreamFailed):
             return error_body(body)
         if message.content is None or message.type == "error":
             return error_body(body)
         self._usage.add(message.usage)
         choice = {
             "index": 0,
-            "message": _message(message),
+            "message": said,
             "logprobs": None,
             "finish_reason": _REASONS.get(message.stop_reason, _UNFINISHED),
         }

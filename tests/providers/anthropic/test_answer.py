@@ -318,7 +318,10 @@ def test_an_event_that_is_too_large() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b"\xff", b'{"type":"error"}', b'{"content":5}', b"[" * 100_000],
+    [
+        *(b"", b"[]", b"{}", b"\xff", b'{"type":"error"}', b'{"content":5}', b"[" * 100_000),
+        recorded("tools.json").replace(b"San", b"\xffSan"),
+    ],
 )
 def test_no_answer(body: bytes) -> None:
     """What is no answer becomes an error that the relay knows one by."""
