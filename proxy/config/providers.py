@@ -22,7 +22,7 @@ ProviderKind = Literal["openai", "azure", "anthropic"]
 ServerQuirks = Literal["none", "openai", "gemini", "mistral", "groq", "openrouter", "ollama"]
 
 #: What clients add to a base URL.
-_ENDPOINT: Final = "/chat/completions"
+_ENDPOINTS: Final = ("/chat/completions", "/v1/messages", "/messages")
 
 Provider = Mapping[str, object]
 Found = Iterator[tuple[Path, str]]
@@ -61,7 +61,7 @@ def _openai(base_url: str, provider: Provider) -> Found:
     yield from _other(base_url, provider)
     row = QUIRKS[quirks_at(base_url)]
     parts = urlsplit(base_url)
-    known = row.host and provider.get("quirks") != NONE and not base_url.endswith(_ENDPOINT)
+    known = row.host and provider.get("quirks") != NONE and not base_url.endswith(_ENDPOINTS)
     if known and parts.path != row.path:
         yield (
             ("base_url",),
@@ -82,11 +82,11 @@ def _azure(base_url: str, provider: Provider) -> Found:
 
 
 def _other(base_url: str, provider: Provider) -> Found:
-    if base_url.endswith(_ENDPOINT):
-        yield (
-            ("base_url",),
-            f"is that of one endpoint; did you mean '{base_url.removesuffix(_ENDPOINT)}'?",
-        )
+    for endpoint in _ENDPOINTS:
+        if base_url.endswith(endpoint):
+            meant = base_url.removesuffix(endpoint)
+            yield ("base_url",), f"is that of one endpoint; did you mean '{meant}'?"
+            return
 
 
 _PLACES: Final[Mapping[str, Callable[[str, Provider], Found]]] = {

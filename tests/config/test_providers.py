@@ -93,6 +93,16 @@ def test_the_right_address_is_suggested(base_url: str, meant: str) -> None:
     assert f"did you mean '{meant}'?" in told["providers.openai.base_url"]
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/messages/", "/chat/completions"])
+def test_an_endpoint_is_no_base(path: str) -> None:
+    """An address of Anthropic's with an endpoint's path is refused with the one that was meant."""
+    told = found(provider(f"https://api.anthropic.com{path}", kind="anthropic"))
+    assert "did you mean 'https://api.anthropic.com'?" in told["providers.openai.base_url"]
+    assert set(told) == {"providers.openai.base_url"}
+    for base_url in ("https://api.anthropic.com", "https://api.anthropic.com/v1"):
+        read(provider(base_url, kind="anthropic"))
+
+
 @pytest.mark.parametrize(
     ("base_url", "written"),
     [

@@ -125,7 +125,7 @@ class Answer:
         return {**prompt, "completion_tokens": 0, "total_tokens": 0}, self._hidden
 
     def _translated(self, came: bytes) -> bytes:
-        data = data_of(came)
+        data = _data_of(came)
         if not data or self._ended:
             return b""
         try:
@@ -265,6 +265,15 @@ def _text_of(raw: Raw) -> str:
 
 def _not_understood() -> UpstreamFailed:
     return UpstreamFailed("The upstream's answer cannot be understood. Try again.")
+
+
+def _data_of(came: bytes) -> bytes | None:
+    """The event's data, at once where it is written as the vendor writes it."""
+    start = came.find(b"\n") + 1
+    usual = came[:7] == b"event: " and came[start : start + 6] == b"data: "
+    if usual and came.find(b"\n", start) + 2 == len(came) and came.find(b"\r") < 0:
+        return came[start + 6 : -2]
+    return data_of(came)
 
 
 def _is_known(data: bytes) -> bool:

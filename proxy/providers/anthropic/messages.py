@@ -21,9 +21,8 @@ _encode = msgspec.json.encode
 _decode = msgspec.json.decode
 _ARGUMENTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-#: What no JSON has stands for an image's data until all else is written.
+#: What no JSON has stands for what is long until all else is written.
 _HOLE: Final = b"\0"
-_DATA: Final = msgspec.Raw(b'"' + _HOLE + b'"')
 
 #: Whose turn a message belongs to; what is the system's stands before all turns.
 _TURNS: Final = {
@@ -41,7 +40,8 @@ _NO_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def messages(request: ChatRequest) -> Steps[Pieces]:
-    """`"system":[…],"messages":[…]`, or the latter alone; images' data are not copied.
+    """`"system":[…],"messages":[…]`, or the latter alone; what is long is a piece of its own, and
+    images' data are not copied.
 
     Messages of one role become one turn, since the results of all calls must come in the turn
     after them; what is empty is left out, for it would be refused. Raises BadRequest naming the
@@ -49,14 +49,15 @@ def messages(request: ChatRequest) -> Steps[Pieces]:
     """
     system: list[bytes] = []
     turns: list[tuple[str, list[bytes]]] = []
-    data: Pieces = []
+    prompted, said = Pieces(), Pieces()  # what is long, of the system and of all turns
     images = iter(request.images)
     size = 0
     for number, message in enumerate(_dicts(request)):
         turn = _TURNS.get(message["role"])
         if turn is None:
             raise rule.invalid(f"messages[{number}].role", "must not be 'function': use 'tool'")
-        blocks = yield from _blocks(message, f"messages[{number}]", images, data)
+        long = prompted if turn == "system" else said
+        blocks = yield from _blocks(message, f"messages[{number}]", images, long)
         encoded = list(map(_encode, blocks))
         size += 256 + sum(map(len, encoded))
         if size > STEP:
@@ -70,7 +71,8 @@ def messages(request: ChatRequest) -> Steps[Pieces]:
             turns.append((turn, encoded))
     if not turns:
         raise rule.invalid("messages", "must hold a message of the user's that is not empty")
-    return filled(_written(system, turns), _HOLE, data) if data else [_written(system, turns)]
+    written = _written(system, turns)
+    return filled(written, _HOLE, prompted + said) if prompted or said else [written]
 
 
 def _dicts(request: ChatRequest) -> Sequence[dict[str, Any]]:
@@ -90,24 +92,25 @@ def _written(system: list[bytes], turns: list[tuple[str, list[bytes]]]) -> bytes
 
 
 def _blocks(
-    message: Mapping[str, Any], path: str, images: Iterator[ImagePart], data: Pieces
+    message: Mapping[str, Any], path: str, images: Iterator[ImagePart], long: Pieces
 ) -> Steps[list[_Block]]:
     """What a message says; its own cache mark is that of its last block."""
     role = message["role"]
-    blocks = yield from _content(message.get("content"), path, role, images, data)
+    blocks = yield from _content(message.get("content"), path, role, images, long)
     if role == "tool":
         blocks = [_result(message, path, blocks)]
     if role == "assistant":
         if refusal := message.get("refusal"):
-            blocks.append({"type": "text", "text": (yield from _text(refusal, f"{path}.refusal"))})
-        blocks += yield from _calls(message, path)
+            text = yield from _text(refusal, f"{path}.refusal", long)
+            blocks.append({"type": "text", "text": text})
+        blocks += yield from _calls(message, path, long)
     if blocks:
         blocks[-1] = {**_cache(message), **blocks[-1]}
     return blocks
 
 
 def _content(
-    content: Any, path: str, role: str, images: Iterator[ImagePart], data: Pieces
+    content: Any, path: str, role: str, images: Iterator[ImagePart], long: Pieces
 ) -> Steps[list[_Block]]:
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
@@ -120,38 +123,37 @@ def _content(
             image = next(images)
             if role not in ("user", "tool"):
                 raise rule.invalid(f"{where}.type", f"must be 'text' in a message of the {role}'s")
-            blocks.append({"type": "image", "source": _source(image, data), **_cache(part)})
+            blocks.append({"type": "image", "source": _source(image, long), **_cache(part)})
         elif kind in ("text", "refusal"):
             if part[kind]:
-                text = yield from _text(part[kind], where)
+                text = yield from _text(part[kind], where, long)
                 blocks.append({"type": "text", "text": text, **_cache(part)})
         elif kind not in _LEFT_OUT:
             raise rule.invalid(f"{where}.type", "must be 'text' or 'image_url' with this model")
     return blocks
 
 
-def _text(text: Any, path: str) -> Steps[str | msgspec.Raw]:
-    """A text; a long one is written here, in steps."""
+def _text(text: Any, path: str, long: Pieces) -> Steps[str | msgspec.Raw]:
+    """A text; of a long one the holes for its parts, which are written here, in steps."""
     if not isinstance(text, str):
         raise rule.wrong_type(path, "a string", text)
     if len(text) <= STEP:
         return text
-    pieces = [b'"']
-    for start in range(0, len(text), STEP):
+    starts = range(0, len(text), STEP)
+    for start in starts:
         yield
-        pieces.append(_encode(text[start : start + STEP])[1:-1])
-    pieces.append(b'"')
-    return msgspec.Raw(b"".join(pieces))
+        long.append(_encode(text[start : start + STEP])[1:-1])
+    return msgspec.Raw(b'"%b"' % (_HOLE * len(starts)))
 
 
-def _source(image: ImagePart, data: Pieces) -> _Block:
+def _source(image: ImagePart, long: Pieces) -> _Block:
     """Where an image is, or what it is: then its data go where the hole is."""
     if image.data is None:
         return {"type": "url", "url": image.url}
-    data.append(image.data)
+    long.append(image.data)
     named = image.url[5:].partition(";")[0].lower()
     media_type = f"image/{image.format}" if image.format else named
-    return {"type": "base64", "media_type": media_type, "data": _DATA}
+    return {"type": "base64", "media_type": media_type, "data": msgspec.Raw(b'"%b"' % _HOLE)}
 
 
 def _cache(value: Mapping[str, Any]) -> _Block:
@@ -164,7 +166,7 @@ def _result(message: Mapping[str, Any], path: str, blocks: list[_Block]) -> _Blo
     return {**result, "content": blocks} if blocks else result
 
 
-def _calls(message: Mapping[str, Any], path: str) -> Steps[list[_Block]]:
+def _calls(message: Mapping[str, Any], path: str, long: Pieces) -> Steps[list[_Block]]:
     if message.get("function_call") is not None:
         raise rule.invalid(f"{path}.function_call", "must be in 'tool_calls'")
     calls = message.get("tool_calls")
@@ -174,23 +176,23 @@ def _calls(message: Mapping[str, Any], path: str) -> Steps[list[_Block]]:
     for index, call in enumerate(calls or ()):
         if index % 64 == 63:
             yield
-        blocks.append((yield from _call(call, f"{path}.tool_calls[{index}]")))
+        blocks.append((yield from _call(call, f"{path}.tool_calls[{index}]", long)))
     return blocks
 
 
-def _call(call: Any, path: str) -> Steps[_Block]:
+def _call(call: Any, path: str, long: Pieces) -> Steps[_Block]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise rule.wrong_type(path, "an object with an id and a function", call)
     name = function.get("name")
     if not isinstance(name, str) or not name:
         raise rule.invalid(f"{path}.function.name", "must be the name of a function")
-    arguments = yield from _arguments(function.get("arguments"), f"{path}.function.arguments")
+    arguments = yield from _arguments(function.get("arguments"), f"{path}.function.arguments", long)
     id = _id(call, path, "id")
     return {"type": "tool_use", "id": id, "name": name, "input": arguments, **_cache(call)}
 
 
-def _arguments(arguments: Any, path: str) -> Steps[msgspec.Raw]:
+def _arguments(arguments: Any, path: str, long: Pieces) -> Steps[msgspec.Raw]:
     """The client's own bytes, which must be an object; what is empty is an empty one."""
     if not isinstance(arguments, str):
         raise rule.wrong_type(path, "a string that holds a JSON object", arguments)
@@ -201,7 +203,10 @@ def _arguments(arguments: Any, path: str) -> Steps[msgspec.Raw]:
         _ARGUMENTS(written)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise rule.invalid(path, "must hold a JSON object") from None
-    return msgspec.Raw(written)
+    if len(written) <= STEP:
+        return msgspec.Raw(written)
+    long.append(written)
+    return msgspec.Raw(_HOLE)
 
 
 def _id(value: Mapping[str, Any], path: str, name: str) -> str:

@@ -151,6 +151,28 @@ def test_long_texts(words: str, times: int) -> None:
     assert turns({"role": "user", "content": long})[0]["content"] == [text(long)]
 
 
+def test_what_is_long_stays_in_its_place() -> None:
+    """Long texts, data and arguments come out where they came in, the system's before all."""
+    long = "é" * (STEP + 1)
+    arguments = json.dumps({"x": long})
+    said = sent(
+        hello(
+            messages=[
+                {"role": "user", "content": [text(f"1{long}"), image(LONG), text(f"2{long}")]},
+                {"role": "assistant", "tool_calls": [call("a", arguments)]},
+                {"role": "system", "content": f"3{long}"},
+                {"role": "tool", "tool_call_id": "a", "content": [image(LONG), text(f"4{long}")]},
+            ]
+        )
+    )
+    assert said["system"] == [text(f"3{long}")]
+    first, second, third = [turn["content"] for turn in said["messages"]]
+    assert [part.get("text", "")[:1] for part in first] == ["1", "", "2"]
+    assert first[1]["source"]["data"] == third[0]["content"][0]["source"]["data"] == DATA
+    assert second[0]["input"] == {"x": long}
+    assert third[0]["content"][1] == text(f"4{long}")
+
+
 @pytest.mark.parametrize(
     "messages",
     [
