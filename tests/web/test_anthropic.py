@@ -342,6 +342,21 @@ async def test_a_stream_that_breaks_off(
     assert (await gate.request_line())["ended"] == "upstream_failed"
 
 
+async def test_a_stream_that_is_cut_anywhere(gate: Gateway, upstream: ScriptedUpstream) -> None:
+    """Wherever the vendor's stream is cut, the SDK raises, and the request is settled once."""
+    came = recorded("tools.sse")
+    cuts = range(1, len(came) - 1, len(came) // 20)
+    key = await gate.key("1000 requests/day")
+    async with sdk(gate, key) as client:
+        for cut in cuts:
+            upstream.script([HEAD, Send(came[:cut]), End()])
+            chunks = await client.chat.completions.create(**ASK, stream=True)
+            with pytest.raises(openai.APIError):
+                await taken(chunks, [])
+    await gate.idle()
+    assert await gate.used(key) == {"requests": (len(cuts), 0)}
+
+
 async def test_thoughts_that_break_off(gate: Gateway, upstream: ScriptedUpstream) -> None:
     """Where thoughts were under way, all that was reserved for the output is charged."""
     came = recorded("thinking.sse").partition(b"event: content_block_stop")[0]

@@ -252,6 +252,44 @@ def test_an_end_without_a_reason() -> None:
     assert told[-1]["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("pause_turn", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+    ],
+)
+def test_reasons(reason: str, told: str) -> None:
+    """Each of the vendor's reasons to stop has one of OpenAI's, which is told once."""
+    ended = {"type": "message_delta", "delta": {"stop_reason": reason}}
+    chunks = events(Answer(CREATED).feed(BEGUN + sse(ended) + sse(ended)))
+    reasons = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
+    assert [each for each in reasons if each] == [told]
+
+
+def test_figures_that_are_told_again() -> None:
+    """A figure stands for all so far, where a server tells it once, twice, or beyond belief."""
+    for later in ({"input_tokens": 0}, {"input_tokens": 12}, {"input_tokens": 2**40}):
+        ended = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 3, **later}}
+        told = events(Answer(CREATED).feed(BEGUN + sse(ended) + sse({"type": "message_stop"})))
+        assert told[-2]["usage"]["prompt_tokens"] == 12
+        assert told[-2]["usage"]["completion_tokens"] == 3
+
+
+def test_a_call_that_ends_twice() -> None:
+    """Arguments come once, however often a server says that it is done."""
+    stop = {"type": "content_block_stop", "index": 3}
+    began = recorded("tools.sse").partition(b"event: message_delta")[0]
+    answer = Answer(CREATED)
+    answer.feed(began)
+    assert answer.feed(sse(stop)) == b""
+
+
 def test_tools_that_the_provider_runs_are_not_shown() -> None:
     """A server tool's call, its arguments and its result are none of the client's calls."""
     block = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}

@@ -42,6 +42,14 @@ def test_byte_by_byte(name: str) -> None:
     assert told == translated(name)
 
 
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_is_cut(name: str) -> None:
+    """Wherever a stream is cut, its end mark comes only where all of it has come."""
+    came = STREAMS[name]
+    for size in range(len(came) - 1):
+        assert not Answer(1).feed(came[:size]).endswith(b"data: [DONE]\n\n")
+
+
 @given(SPOILT)
 def test_a_spoilt_stream(came: bytes) -> None:
     """No server makes the translator fail but by its own errors, or say what is no answer."""
