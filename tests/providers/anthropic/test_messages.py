@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from proxy.providers.anthropic import KIND
 from tests.domain.bodies import IMAGE, TEXT, VISION, asks, hello, parse
 from tests.images.samples import data_uri, large_png
 from tests.providers.anthropic.sent import not_sent, pieces, sent
+from tests.scripted.anthropic import Asked
 
 EPHEMERAL = {"type": "ephemeral"}
 LINK = {"type": "image", "source": {"type": "url", "url": "https://example.com/cat.png"}}
@@ -144,7 +147,10 @@ def test_odd_characters_are_no_hole() -> None:
     assert turn["content"][0] == text(odd)
 
 
-@given(st.text(max_size=40), st.integers(1, 3))
+# Of some characters no body may have as many: each could be a value.
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters='[{,"'), max_size=40), st.integers(1, 3)
+)
 def test_long_texts(words: str, times: int) -> None:
     """A text is the client's, however long it is."""
     long = words * (times * STEP // max(len(words), 1)) + "end"
@@ -303,12 +309,66 @@ def test_what_cannot_be_said(message: dict[str, Any], field: str) -> None:
     assert not_sent(hello(messages=[user, message])) == f"messages[1].{field}"
 
 
-@pytest.mark.parametrize("arguments", ["{", "[1]", "null", "x", '{"a":}', None, {}, 5, "[" * 9999])
+@pytest.mark.parametrize(
+    "arguments", ["{", '{"x": "\0"}', "[1]", "null", "x", '{"a":}', None, {}, 5, "[" * 9999]
+)
 def test_arguments_that_are_no_object(arguments: Any) -> None:
     """Arguments that are no JSON object are refused before anybody is asked."""
     message = {"role": "assistant", "tool_calls": [call("b"), call("a", arguments)]}
     field = "messages[0].tool_calls[1].function.arguments"
     assert not_sent(hello(messages=[message])) == field
+
+
+TEXTS = st.one_of(st.text(max_size=8), st.just("x" * (STEP + 1)), st.sampled_from(["", "\0\x7f"]))
+PARTS = st.one_of(
+    TEXTS.map(text),
+    st.just(image("https://example.com/cat.png")),
+    st.sampled_from(["data:image/png;base64,QUJD", LONG]).map(image),
+)
+CONTENTS = TEXTS | st.lists(PARTS, min_size=1, max_size=4)
+CALLS = st.builds(
+    call, st.text(min_size=1, max_size=6), st.sampled_from(["", "{}", '{"x": [1.0, null]}'])
+)
+MESSAGES = st.one_of(
+    st.builds(lambda c: {"role": "user", "content": c}, CONTENTS),
+    st.builds(lambda t: {"role": "system", "content": t}, TEXTS),
+    st.builds(lambda t: {"role": "developer", "content": [text(t)]}, TEXTS),
+    st.builds(lambda t: {"role": "assistant", "content": t}, TEXTS),
+    st.builds(
+        lambda t, calls: {"role": "assistant", "content": t or None, "tool_calls": calls},
+        *(TEXTS, st.lists(CALLS, max_size=3)),
+    ),
+    st.builds(
+        lambda c, id: {"role": "tool", "tool_call_id": id, "content": c},
+        *(CONTENTS, st.text(min_size=1, max_size=6)),
+    ),
+)
+
+
+def says(message: dict[str, Any]) -> bool:
+    """Whether something is left of a message but for the system's."""
+    if message["role"] in ("system", "developer"):
+        return False
+    said = any(part != text("") for part in message["content"] or ())
+    return bool(said or message.get("tool_calls") or message["role"] == "tool")
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=6))
+def test_whatever_is_said(messages: list[dict[str, Any]]) -> None:
+    """What goes up of any conversation has the API's form: turns that alternate, nothing empty, ids
+    in its letters, every image in its place; else it is refused by its name.
+    """
+    body = hello(messages=messages)
+    if not any(map(says, messages)):
+        assert not_sent(body) == "messages"
+        return
+    made = b"".join(pieces(replace(parse(body), cap=5)))
+    asked = msgspec.json.decode(made, type=Asked)
+    roles = [turn.role for turn in asked.messages]
+    assert all(a != b for a, b in pairwise(roles))
+    came = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
+    links = [part["image_url"]["url"] for part in came if part["type"] == "image_url"]
+    assert made.count(DATA.encode()) == links.count(LONG)
 
 
 def test_parts_that_a_plan_allows() -> None:
