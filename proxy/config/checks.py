@@ -17,8 +17,7 @@ from proxy.images.rewrite import RewriteRule
 from .block import Block, overlay
 from .fields import STORE_SCHEMES
 from .known import known_model
-from .notyet import NOT_YET
-from .problems import Path, nearest, one_of, show_path
+from .problems import Path, nearest, show_path
 from .providers import find_wrong
 from .schema import Images, MaxTokens, Rewrite
 
@@ -79,13 +78,6 @@ def _references(data: Data) -> Iterator[Finding]:
             if isinstance(name, str) and name not in known and name not in also:
                 what = block.removesuffix("s")
                 yield path, f"unknown {what} {str(name)!r}{nearest(name, known)}"
-
-
-def _not_yet(data: Data) -> Iterator[Finding]:
-    for pattern, usable in NOT_YET.items():
-        for path, value in walk(data, pattern):
-            if isinstance(value, str) and value not in usable:
-                yield path, f"{str(value)!r} is not available yet; use {one_of(usable)}"
 
 
 def _provider_keys(data: Data) -> Iterator[Finding]:
@@ -227,7 +219,6 @@ def _global_only(data: Data) -> Iterator[Finding]:
 
 
 _CHECKS: Final[tuple[Callable[[Data], Iterator[Finding]], ...]] = (
-    _not_yet,
     _references,
     _provider_keys,
     _addresses,

@@ -1,7 +1,6 @@
 """The shape of a configuration: one frozen class a block, as the YAML has it.
 
-A null is as good as not written. What rests on more than one block is in `checks`; what is
-not available yet is in `notyet`.
+A null is as good as not written. What rests on more than one block is in `checks`.
 """
 
 from __future__ import annotations
