@@ -147,10 +147,10 @@ async def another(
             lease.meter.refused()
         if wait:
             await _Pause(door, lease).over(wait)
-        messages = await _messages(door, request, to.standing)
-        now = monotonic()
-        if to.standing.takes(now) and now < by:
-            with contextlib.suppress(BadRequest):  # what this kind of provider cannot be asked
+        with contextlib.suppress(BadRequest):  # what this kind of provider cannot be asked
+            messages = await _messages(door, request, to.standing)
+            now = monotonic()
+            if to.standing.takes(now) and now < by:
                 made = _attempt(
                     http, door, request, messages, attempt.model, to.standing, lease, to.key
                 )

@@ -66,6 +66,7 @@ def opened(store_url: str, upstream: ScriptedUpstream, path: str = "") -> Any:
         "base_url": upstream.url.removesuffix("/v1") + path,
         "api_key": "sk-ant-secret",
         "image_urls": "forward",
+        "breaker": {"failures": 0},
         "timeouts": {"connect": "2s", "first_byte": "5s", "idle": "5s", "total": "30s"},
     }
     model = {"targets": [{"provider": "anthropic"}], "max_output": 4096, "price": PRICE}
