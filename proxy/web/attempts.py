@@ -134,35 +134,55 @@ async def another(
     What the client is charged is what it got; where it gets nothing, what an attempt that may be
     billed has cost, once.
     """
-    now, request = monotonic(), attempt.request
-    tried = (*attempt.before, _learn(attempt, call, failure, now))
+    tried = (*attempt.before, _learn(attempt, call, failure))
     owed = attempt.standing if attempt.owed is None and failure.billed else attempt.owed
     by = attempt.by or call.begun + _PATIENCE * attempt.timeouts.first_byte
-    to = None
-    if request is not None and len(tried) <= attempt.model.retries:
-        to = door.health.rosters[attempt.model.name].another(tried, now, door.draw())
-    wait = _BACKOFF * 2 ** len(attempt.before) * (1 + door.draw()) / 2 if to and to.same else 0.0
-    if to is not None and request is not None and now + wait < by:
-        if owed is None:
-            lease.meter.refused()
-        if wait:
-            await _Pause(door, lease).over(wait)
-        with contextlib.suppress(BadRequest):  # what this kind of provider cannot be asked
-            messages = await _messages(door, request, to.standing)
-            now = monotonic()
-            if to.standing.takes(now) and now < by:
-                made = _attempt(
-                    http, door, request, messages, attempt.model, to.standing, lease, to.key
-                )
-                made.before, made.by, made.owed = tried, by, owed
-                first = min(made.timeouts.first_byte, by - now)
-                made.timeouts = replace(made.timeouts, first_byte=first)
-                _tell(door, trace, attempt, call, failure)
-                return made
+    if owed is None:
+        lease.meter.refused()
+    made = await _next(http, door, attempt, tried, by, lease)
+    if made is not None:
+        made.before, made.by, made.owed = tried, by, owed
+        _tell(door, trace, attempt, call, failure)
+        return made
     if owed is not None:
         failure.billed = True
         lease.serve(owed.target.provider, owed.target.price)
     raise failure
+
+
+async def _next(
+    http: web.Request,
+    door: Door,
+    attempt: Attempt,
+    tried: tuple[Tried, ...],
+    by: float,
+    lease: Lease,
+) -> Attempt | None:
+    """The attempt after those that were tried, which has to answer in time; None where there is
+    none.
+    """
+    request, model = attempt.request, attempt.model
+    if request is None or len(tried) > model.retries:
+        return None
+    now = monotonic()
+    to = door.health.rosters[model.name].another(tried, now, door.draw())
+    if to is None:
+        return None
+    wait = _BACKOFF * 2 ** len(attempt.before) * (1 + door.draw()) / 2 if to.same else 0.0
+    if now + wait >= by:
+        return None
+    if wait:
+        await _Pause(door, lease).over(wait)
+    try:
+        messages = await _messages(door, request, to.standing)
+        now = monotonic()
+        if now >= by or not to.standing.takes(now):
+            return None
+        made = _attempt(http, door, request, messages, model, to.standing, lease, to.key)
+    except BadRequest:  # by what this kind of provider cannot be asked
+        return None
+    made.timeouts = replace(made.timeouts, first_byte=min(made.timeouts.first_byte, by - now))
+    return made
 
 
 class _Pause:
@@ -211,24 +231,15 @@ def _attempt(
 ) -> Attempt:
     """The provider's request: its own headers, and of the client's only those on the list."""
     target, trace = standing.target, http[TRACE]
-    if lease.estimate.price is not target.price or lease.provider != target.provider:
-        lease.serve(target.provider, target.price)
-        trace.provider = target.provider
     provider = door.providers[target.provider]
     kind, keys = provider.kind, provider.api_keys
     if key is None:
         draw = door.draw()
         key = int(draw * standing.keys) if standing.plain else standing.key(monotonic(), draw)
     secret = keys[key] if keys else None
-    headers = {REQUEST_ID: trace.id, **kind.headers(secret)}
-    came = http.headers
-    for name in _PASSED_UP:
-        value = came.get(name)
-        if value and value.isascii():
-            headers[name] = value
     made = Attempt(
         url=target.url,
-        headers=headers,
+        headers={REQUEST_ID: trace.id, **kind.headers(secret), **_passed_up(http)},
         body=kind.encode(request, messages, target, model.output_param),
         timeouts=provider.timeouts,
         secret=secret,
@@ -241,17 +252,30 @@ def _attempt(
         request=request,
         epoch=standing.breaker.epoch,
     )
+    if lease.estimate.price is not target.price or lease.provider != target.provider:
+        lease.serve(target.provider, target.price)
+        trace.provider = target.provider
     if not standing.plain:
         made.epoch = standing.begin(monotonic())
     standing.in_flight += 1
     return made
 
 
-def _learn(attempt: Attempt, call: Call, failure: GatewayError, now: float) -> Tried:
+def _passed_up(http: web.Request) -> dict[str, str]:
+    """Of the client's headers those that a provider gets."""
+    came, found = http.headers, {}
+    for name in _PASSED_UP:
+        value = came.get(name)
+        if value and value.isascii():
+            found[name] = value
+    return found
+
+
+def _learn(attempt: Attempt, call: Call, failure: GatewayError) -> Tried:
     """What the failure says of the target and of the key. One request counts once against a
     target: else its own fault, tried again and again, would close the target to others.
     """
-    standing = attempt.standing
+    standing, now = attempt.standing, monotonic()
     # Some kinds of provider have other words for a status, which its cause is by now.
     status = int(failure.cause) if failure.cause.isdigit() else call.status
     lesson = lesson_of(failure, status, call.headers)
