@@ -220,9 +220,10 @@ def admin_app(door: Door, config: cfg.Config) -> web.Application:
 
 
 def _app(door: Door, config: cfg.Config, *, recorded: bool) -> web.Application:
-    middleware = watch(door, config.server.trusted_proxies, recorded=recorded)
+    trusted = config.server.trusted_proxies
+    middleware = watch(door, trusted, recorded=recorded)
     app = web.Application(middlewares=[middleware], client_max_size=door.max_body)
     app[DOOR] = door
-    app[REFUSE] = refuser(door, recorded=recorded)
+    app[REFUSE] = refuser(door, trusted, recorded=recorded)
     app.on_response_prepare.append(name_request)
     return app

@@ -70,7 +70,7 @@ async def listening(
             (public_app(door, config), here.public, last),
             (admin_app(door, config), here.admin, 1.0),
         ):
-            await stack.enter_async_context(_site(app, sockets, shutdown))
+            await stack.enter_async_context(_site(app, sockets, shutdown, config.server.keep_alive))
         try:
             yield Listening(here.public_url, here.admin_url, door)
         finally:
@@ -79,9 +79,12 @@ async def listening(
 
 @asynccontextmanager
 async def _site(
-    app: web.Application, sockets: Sequence[socket.socket], shutdown: float
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    shutdown: float,
+    keep_alive: float,
 ) -> AsyncIterator[None]:
-    running = Runner(app, shutdown=shutdown)
+    running = Runner(app, shutdown=shutdown, keep_alive=keep_alive)
     await running.setup()
     try:
         for each in sockets:

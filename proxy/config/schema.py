@@ -36,13 +36,14 @@ ImageMode = Literal["url", "inspect", "inline"]
 
 
 class Server(Block):
-    """The public listener. `port` 0 takes a free one; `drain` is in seconds."""
+    """The public listener. `port` 0 takes a free one; `drain` and `keep_alive` are in seconds."""
 
     host: f.Host = "0.0.0.0"  # noqa: S104  (the front door is public)
     port: f.AnyPort = 8080
     workers: f.Workers = "auto"
     max_body: f.Bytes = 32 * 2**20
     drain: f.Seconds = 300.0
+    keep_alive: f.Seconds = 75.0
     trusted_proxies: tuple[f.ProxyNetwork, ...] = ()
     support: str = ""
 

@@ -20,7 +20,7 @@ from proxy.web.answer import REQUEST_ID, error_answer
 from proxy.web.door import Door
 from proxy.web.read import Network, client_address, end_is_unsure, request_id
 from proxy.web.record import record, shown
-from proxy.web.server import Refuse
+from proxy.web.server import FAILED, Refuse
 from proxy.web.trace import TRACE, Trace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -28,12 +28,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: A client that leaves gets no answer; nginx's number says so in logs and metrics.
 CLIENT_GONE: Final = 499
 
-#: What is said of a request that reaches no handler.
-_UNHANDLED: Final = {
-    400: "The request is not valid HTTP, or its head is too large.",
-    417: "Of 'Expect', only '100-continue' is known.",
-}
-_FAILED: Final = "The gateway failed on this request. Try again."
+SERVER: Final = "visiongate"
 
 
 def watch(door: Door, trusted: tuple[Network, ...], *, recorded: bool) -> Middleware:
@@ -62,17 +57,14 @@ def watch(door: Door, trusted: tuple[Network, ...], *, recorded: bool) -> Middle
     return watched
 
 
-def refuser(door: Door, *, recorded: bool) -> Refuse:
+def refuser(door: Door, trusted: tuple[Network, ...], *, recorded: bool) -> Refuse:
     """What answers a request that does not come as far as the middleware."""
 
-    def refuse(http: web.BaseRequest, status: int) -> web.StreamResponse:
-        trace = Trace(request_id(http), http.remote or "")
-        trace.reason = "malformed"
-        text = _UNHANDLED.get(status)
-        error = BadRequest(text) if text else GatewayError(_FAILED)
-        error.status = status
+    def refuse(http: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
+        trace = Trace(request_id(http), client_address(http, trusted))
+        trace.reason = error.reason
         answer = error_answer(error)
-        answer.headers[REQUEST_ID] = trace.id
+        answer.headers.update({"server": SERVER, REQUEST_ID: trace.id})
         if recorded:
             record(door, http, trace, answer.status)
         return answer
@@ -87,7 +79,7 @@ def _route(http: web.Request) -> str:
 
 async def name_request(http: web.Request, response: web.StreamResponse) -> None:
     """Every answer carries the request's id, also those that aiohttp begins."""
-    response.headers["server"] = "visiongate"
+    response.headers["server"] = SERVER
     if TRACE in http:
         response.headers[REQUEST_ID] = http[TRACE].id
 
@@ -101,7 +93,7 @@ def _refused(door: Door, http: web.Request, caught: Exception, trace: Trace) -> 
     if http.writer.output_size > 0:
         raise ConnectionError("a second answer would follow a part of the first")
     answer = error_answer(error)
-    if end_is_unsure(http):
+    if error.status == 408 or end_is_unsure(http):
         answer.force_close()
     return answer
 
@@ -116,7 +108,7 @@ def _as_ours(door: Door, http: web.Request, error: Exception, trace: Trace) -> G
         return _routing_error(http, error)
     # Its text may quote the request: the type and the place are enough to find it.
     door.log.error("unexpected", id=trace.id, error=type(error).__name__, at=_at(error))
-    return GatewayError(_FAILED)
+    return GatewayError(FAILED)
 
 
 def _routing_error(http: web.Request, error: web.HTTPException) -> GatewayError:

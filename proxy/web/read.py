@@ -7,6 +7,7 @@ import io
 import ipaddress
 import random
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
@@ -14,11 +15,25 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from proxy.domain.errors import BadRequest, PayloadTooLarge, Unauthorized, UnsupportedMedia
 from proxy.turns import turn
 from proxy.web.record import shown
+from proxy.web.strict import TooSlow
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Proxies, one behind the other, that are looked at.
+_HOPS: Final = 32
+_HOST: Final = re.compile(
+    r"\[(?P<v6>[0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?|(?P<v4>[0-9.]{7,15}):\d{1,5}"
+    r"|(?P<bare>[0-9A-Fa-f:.]{2,45})",
+    re.ASCII,
+)
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_BODY_TIMEOUT: Final = 30.0  # seconds without a byte
+
+#: Seconds for which a body may keep us waiting; bytes that are worth one of them.
+BODY_TIME: Final = 30.0
+BODY_RATE: Final = 16 << 10
+
 _SMALL: Final = 32 << 10  # bytes: less than where the reader pauses
 _LARGE: Final = 256 << 10  # bytes above which a body waits for its turns
 
@@ -56,9 +71,7 @@ async def read_body(
         short = 0 < content.total_bytes <= _SMALL and len(content._buffer) == 1
         return content._buffer.popleft() if short else content.read_nowait()
     except TimeoutError:
-        error = BadRequest("The request's body did not arrive in time.")
-        error.status = 408
-        raise error from None
+        raise TooSlow("The request's body did not arrive in time.") from None
     except web.RequestPayloadError:
         raise BadRequest("The request's body could not be read.") from None
 
@@ -66,9 +79,7 @@ async def read_body(
 def _check_body(http: web.Request, limit: int, media: tuple[str, ...]) -> None:
     """Raise for what the head says of a body that is not to be read."""
     headers = http.headers
-    if _oddly_coded(http):
-        raise BadRequest("Of the transfer codings, only 'chunked' on HTTP/1.1 is accepted.")
-    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+    if hdrs.CONTENT_ENCODING in headers and _encoded(headers.getall(hdrs.CONTENT_ENCODING)):
         raise UnsupportedMedia("Compressed request bodies are not accepted; send plain JSON.")
     if headers.get(hdrs.CONTENT_TYPE) not in media and http.content_type not in media:
         others = f" (or {', '.join(media[1:])})" if media[1:] else ""
@@ -80,14 +91,23 @@ def _check_body(http: web.Request, limit: int, media: tuple[str, ...]) -> None:
         raise _too_large(limit)
 
 
+def _encoded(encodings: Sequence[str]) -> bool:
+    return any(encoding.lower() != "identity" for encoding in encodings)
+
+
 async def _gather(content: StreamReader, limit: int) -> bytes:
-    """A body as it comes. Raises TimeoutError where it stops coming."""
+    """A body as it comes. Raises TimeoutError where it stops coming, or comes in drips: a client
+    may keep us waiting for BODY_TIME, and gets a second of it back for each BODY_RATE bytes.
+    """
+    time, patience = asyncio.get_running_loop().time, BODY_TIME
     with io.BytesIO() as body:  # gives its bytes away without a copy
         while True:
-            async with asyncio.timeout(_BODY_TIMEOUT):
+            began = time()
+            async with asyncio.timeout(patience):
                 part = await content.readany()
             if not part:
                 return body.getvalue()
+            patience = min(BODY_TIME, patience - (time() - began) + len(part) / BODY_RATE)
             if body.tell() + len(part) > limit:
                 raise _too_large(limit)
             if body.tell() + len(part) <= _LARGE:
@@ -99,15 +119,7 @@ async def _gather(content: StreamReader, limit: int) -> bytes:
 
 def end_is_unsure(http: web.Request) -> bool:
     """Whether what follows this request cannot be told from its body."""
-    return _oddly_coded(http) or (hdrs.EXPECT in http.headers and not http.content.is_eof())
-
-
-def _oddly_coded(http: web.Request) -> bool:
-    """RFC 9112 section 6.1: two servers may see such a body end in two places."""
-    if hdrs.TRANSFER_ENCODING not in http.headers:
-        return False
-    codings = [coding.lower() for coding in http.headers.getall(hdrs.TRANSFER_ENCODING)]
-    return codings != ["chunked"] or http.version < HttpVersion11
+    return hdrs.EXPECT in http.headers and not http.content.is_eof()
 
 
 async def expect_later(http: web.Request) -> None:
@@ -131,23 +143,39 @@ def request_id(http: web.BaseRequest) -> str:
 
 
 def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
-    """Who asks: the peer, or behind trusted proxies the last address that none of them added."""
+    """Who asks: the peer, or behind trusted proxies the last address that none of them added.
+
+    Each proxy adds the address that it was asked from, to the header or in one of its own; what
+    stands before the first that is not trusted, the client may have made up. What is no address
+    says nothing, and who told it stands for it.
+    """
     address = http.remote or ""
-    if not trusted:
+    peer = _address(address)
+    if not trusted or peer is None:
         return address
-    for forwarded in reversed(http.headers.get("x-forwarded-for", "").split(",")):
-        if not _within(address, trusted) or not forwarded.strip():
+    hops = ",".join(http.headers.getall("x-forwarded-for", ())).rsplit(",", _HOPS)
+    for hop in reversed(hops[-_HOPS:]):
+        if not any(peer in network for network in trusted):
             break
-        address = forwarded.strip()
-    return shown(address, 64)
+        forwarded = _address(hop)
+        if forwarded is None:
+            break
+        peer = forwarded
+    return str(peer)
 
 
-def _within(address: str, networks: tuple[Network, ...]) -> bool:
+def _address(text: str) -> IPAddress | None:
+    """An address, also with the port that some proxies add (`192.0.2.1:80`, `[2001:db8::1]:80`);
+    one of IPv4 that came over a socket of IPv6 is of IPv4.
+    """
+    found = _HOST.fullmatch(text.strip(" \t"))
+    if found is None:
+        return None
     try:
-        parsed = ipaddress.ip_address(address)
+        address = ipaddress.ip_address(found["v6"] or found["v4"] or found["bare"])
     except ValueError:
-        return False
-    return any(parsed in network for network in networks)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -3,40 +3,72 @@
 A request is served in its connection's own task, and cancelled when its client leaves; compressed
 bodies are not unpacked, for one may hold half a gigabyte; and what fails before any handler is
 reached, such as a request that is no HTTP, is answered in OpenAI's envelope and told to our log,
-not to aiohttp's. The way to a handler is looked for once, not at each request.
+not to aiohttp's. The way to a handler is looked for once, not at each request. No client has
+for ever: not for a head, not for taking its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import ERROR, _ErrInfo
 
-#: Answers a request that no handler answers, by its status.
-Refuse = Callable[[web.BaseRequest, int], web.StreamResponse]
+from proxy.domain.errors import GatewayError
+from proxy.web.strict import Malformed, TooSlow, fault_of, is_usual
+
+#: Answers a request that comes to no handler.
+Refuse = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 REFUSE: web.AppKey[Refuse] = web.AppKey("refuse")
 
+#: Seconds from the first byte of a head to its last one, and for a client to take an answer of
+#: which the network holds no more.
+HEAD_TIME: Final = 10.0
+PATIENCE: Final = 60.0
+
+FAILED: Final = "The gateway failed on this request. Try again."
+
+
+_UNHANDLED: Final[Mapping[int, tuple[type[GatewayError], str]]] = {
+    400: (Malformed, "The request is not valid HTTP, or its head is too large."),
+    408: (TooSlow, "The request's head did not arrive in time."),
+    417: (Malformed, "Of 'Expect', only '100-continue' is known."),
+}
+
+
+def _unhandled(status: int) -> GatewayError:
+    """What is said of a request that reaches no handler."""
+    kind, text = _UNHANDLED.get(status, (GatewayError, FAILED))
+    error = kind(text)
+    error.status = status
+    return error
+
+
+_receive = web.RequestHandler.data_received
+
 
 class Runner(web.AppRunner):
-    """Serves one application. `shutdown`: seconds that requests get to end."""
+    """Serves one application. `shutdown`: seconds that requests get to end; `keep_alive`: that
+    a connection may say nothing.
+    """
 
     __slots__ = ()
 
-    def __init__(self, app: web.Application, *, shutdown: float) -> None:
+    def __init__(self, app: web.Application, *, shutdown: float, keep_alive: float) -> None:
         super().__init__(
             app,
             access_log=None,
             handler_cancellation=True,
             auto_decompress=False,
             shutdown_timeout=shutdown,
-            keepalive_timeout=75.0,
+            keepalive_timeout=keep_alive,
         )
 
     async def _make_server(self) -> web.Server:
@@ -58,10 +90,20 @@ class _Server(web.Server):
     def _serve(self, http: web.Request) -> Awaitable[web.StreamResponse]:
         """As the application would, but without looking for what is known of a plain path."""
         known = self._known.get((http.method, http.raw_path))
+        if known is None or not is_usual(http):
+            fault = fault_of(http)
+            if fault is not None:
+                return self._answer_fault(http, fault)
         if known is None or hdrs.EXPECT in http.headers:
             return self._resolve_and_serve(http)
         http._match_info, handler = known
         return handler(http)
+
+    async def _answer_fault(self, http: web.Request, fault: GatewayError) -> web.StreamResponse:
+        """Where this request ends, and the next begins, is not to be relied on."""
+        answer = self._refuse(http, fault)
+        answer.force_close()
+        return answer
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._refuse, loop=self._loop, **self._settings)
@@ -86,11 +128,56 @@ def _plain_routes(
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_refuse",)
+    __slots__ = ("_begun", "_refuse")
 
     def __init__(self, server: web.Server, refuse: Refuse, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._refuse = refuse
+        self._begun = -1  # which head has begun to come, and is not whole
+
+    def data_received(self, data: bytes) -> None:
+        _receive(self, data)
+        if not self._messages and self._begun != self._request_count and self._expects_head():
+            self._head_begins(data)
+
+    def _expects_head(self) -> bool:
+        """Whether no request is under way whose body this could be."""
+        return self._waiter is not None or not self._request_count
+
+    def _head_begins(self, data: bytes) -> None:
+        """From here on it has HEAD_TIME. One that begins behind a request which is being answered
+        has the time of a silence, too. An empty line is no beginning (RFC 9112 section 2.2).
+        """
+        if data.strip(b"\r\n"):
+            self._begun = self._request_count
+            self._next_keepalive_close_time = self._loop.time() + HEAD_TIME
+            if self._keepalive_handle is not None:
+                self._keepalive_handle.cancel()
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
+
+    def _process_keepalive(self) -> None:
+        """The time of a silence, or of a head, is over; or that of an earlier one."""
+        late = self._begun == self._request_count and not self._messages and not self._close
+        waiter = self._waiter
+        if late and waiter is not None and self._loop.time() >= self._next_keepalive_close_time:
+            self._keepalive_handle = None
+            self._request_count += 1
+            self._messages.append((_ErrInfo(408, TimeoutError(), ""), EMPTY_PAYLOAD))
+            waiter.set_result(None)
+        else:
+            super()._process_keepalive()
+
+    async def _drain_helper(self) -> None:
+        """Wait for a client that does not read. Raises ConnectionError."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await super()._drain_helper()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionResetError("the client did not read in time") from None
 
     async def start(self) -> None:
         """Serve the requests of this connection, one after the other, until one is its last.
@@ -195,7 +282,7 @@ class _Connection(web.RequestHandler):
         """Answer what is no HTTP. `exc` and `message` quote the request, so none is told."""
         if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
             raise ConnectionError("the client has left, or has had a part of its answer")
-        answer = self._refuse(request, status)
+        answer = self._refuse(request, _unhandled(status))
         answer.force_close()
         return answer
 
@@ -204,6 +291,6 @@ class _Connection(web.RequestHandler):
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """As aiohttp does, but for what it raises before the first middleware."""
         if isinstance(resp, web.HTTPException):
-            resp = self._refuse(request, resp.status)
+            resp = self._refuse(request, _unhandled(resp.status))
             resp.force_close()
         return super().finish_response(request, resp, start_time)
