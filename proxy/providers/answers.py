@@ -8,6 +8,7 @@ from typing import Final
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamRefused
 from proxy.providers.envelope import envelope, error_object
+from proxy.providers.headers import waiting
 
 #: An error's body is read up to here; what is longer is no error message.
 LARGEST_ERROR: Final = 64 * 1024
@@ -25,8 +26,6 @@ _BAD_KEY: Final = b'"API_KEY_INVALID"'
 #: Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto
 _RETRY_DELAY = re.compile(rb'"retryDelay":\s*"(\d{1,6})(?:\.\d+)?s"')
 
-_WAITING: Final = ("retry-after", "retry-after-ms", "x-should-retry")
-
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error that an upstream's answer other than 200 becomes."""
@@ -34,10 +33,10 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayE
     if status == 400 and _BAD_KEY in body:
         status = 401
     if status in _PASSED:
-        waiting = {name: headers[name] for name in _WAITING if name in headers}
-        if not waiting and (delay := _RETRY_DELAY.search(body)):
-            waiting["retry-after"] = str(int(delay[1]) + 1)
-        error = UpstreamRefused(status, envelope(status, body), headers=waiting)
+        told = waiting(headers)
+        if not told and (delay := _RETRY_DELAY.search(body)):
+            told["retry-after"] = str(int(delay[1]) + 1)
+        error = UpstreamRefused(status, envelope(status, body), headers=told)
     elif status in _FAILED:
         error = UpstreamFailed(_FAILED[status], headers={"x-should-retry": "false"})
     else:

@@ -15,15 +15,13 @@ from proxy.domain.cuts import Pieces
 from proxy.domain.errors import BadRequest, GatewayError
 from proxy.domain.health import Standing, lesson_of
 from proxy.domain.routing import Model, Tried
+from proxy.providers.headers import passed_up
 from proxy.store.ledger import Lease
 from proxy.turns import in_turns
 from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import REQUEST_ID
 from proxy.web.door import Door
 from proxy.web.trace import TRACE, Failed, Trace
-
-#: The client's headers that a provider gets.
-_PASSED_UP: Final = ("traceparent", "tracestate")
 
 #: Seconds before the same target is asked again, twice as many each time, and at random from half
 #: of that on.
@@ -239,7 +237,7 @@ def _attempt(
     secret = keys[key] if keys else None
     made = Attempt(
         url=target.url,
-        headers={REQUEST_ID: trace.id, **kind.headers(secret), **_passed_up(http)},
+        headers={REQUEST_ID: trace.id, **kind.headers(secret), **passed_up(http.headers)},
         body=kind.encode(request, messages, target, model.output_param),
         timeouts=provider.timeouts,
         secret=secret,
@@ -259,16 +257,6 @@ def _attempt(
         made.epoch = standing.begin(monotonic())
     standing.in_flight += 1
     return made
-
-
-def _passed_up(http: web.Request) -> dict[str, str]:
-    """Of the client's headers those that a provider gets."""
-    came, found = http.headers, {}
-    for name in _PASSED_UP:
-        value = came.get(name)
-        if value and value.isascii():
-            found[name] = value
-    return found
 
 
 def _learn(attempt: Attempt, call: Call, failure: GatewayError) -> Tried:

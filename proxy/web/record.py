@@ -37,6 +37,7 @@ class Line(Struct):
     cause: str
     ended: str
     ms: float
+    upstream_id: str | UnsetType = UNSET
     first_byte_ms: float | UnsetType = UNSET
     shrunk_to: int | UnsetType = UNSET
     input_tokens: int | UnsetType = UNSET
@@ -98,6 +99,8 @@ def _line(http: web.BaseRequest, trace: Trace, status: int, seconds: float) -> L
         ended=trace.ended,
         ms=_ms(seconds),
     )
+    if trace.upstream_id:
+        line.upstream_id = trace.upstream_id
     if trace.first_byte is not None:
         line.first_byte_ms = _ms(trace.first_byte)
     if trace.shrunk_to:

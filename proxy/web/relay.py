@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from time import monotonic
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed, Up
 from proxy.domain.meter import StreamMeter
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
+from proxy.providers.headers import DOWN, UPSTREAM_ID, passed_down
 from proxy.providers.kind import Translator
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call, Outgoing
@@ -65,8 +66,11 @@ async def relay(
                 if door.ended.is_set():
                     raise stopping()
                 await call.head()
+                told = passed_down(call.headers, attempt.secret)
+                trace.upstream_id = told.get(UPSTREAM_ID, "")
                 if call.status != 200:
-                    raise await _refusal(call, attempt)
+                    raise await _refusal(call, attempt, told)
+                headers.update(told)
                 if not stream:
                     return await _whole(call, trace, attempt, headers, lease)
                 return await _stream(call, http, door, trace, attempt, headers, lease)
@@ -81,6 +85,9 @@ async def relay(
                 door.calls.discard(call)
                 call.leave()
             attempt = await another(http, door, trace, attempt, call, failure, lease)
+            trace.upstream_id = ""
+            for name in DOWN.values():
+                headers.pop(name, None)
     except BaseException as error:
         if isinstance(error, GatewayError):
             _account(lease.meter, trace, error)
@@ -280,16 +287,20 @@ def _redacted(body: bytes, outgoing: Outgoing) -> bytes:
     return body.replace(outgoing.secret.encode(), b"***") if outgoing.secret else body
 
 
-async def _refusal(call: Call, outgoing: Outgoing) -> GatewayError:
+async def _refusal(call: Call, outgoing: Outgoing, told: Mapping[str, str]) -> GatewayError:
     try:
         body = await call.read(LARGEST_ERROR)
     except UpstreamFailed as error:
         # Whatever became of its words, it has refused: nothing was done that it could bill.
-        raise UpstreamFailed("The upstream broke off its error. Try again.") from error
+        raise UpstreamFailed(
+            "The upstream broke off its error. Try again.", headers=told
+        ) from error
     status = call.status
     if outgoing.refusal is not None:
         status, body = outgoing.refusal(status, body)
-    return refusal_of(status, call.headers, _redacted(body, outgoing))
+    refusal = refusal_of(status, call.headers, _redacted(body, outgoing))
+    refusal.headers.update(told)
+    return refusal
 
 
 def _check_kind(call: Call, wanted: str) -> None:

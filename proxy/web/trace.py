@@ -44,6 +44,7 @@ class Trace:
         "route",
         "shrunk_to",
         "times",
+        "upstream_id",
     )
 
     def __init__(self, id: str, client: str, route: str = "") -> None:
@@ -56,6 +57,7 @@ class Trace:
         self.provider = ""
         self.failed: tuple[Failed, ...] = ()
         self.lease: Lease | None = None
+        self.upstream_id = ""  # the provider's own of this request
         self.first_byte: float | None = None
         self.ended = ""
         self.reason = ""

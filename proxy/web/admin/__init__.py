@@ -80,8 +80,7 @@ def _guard(token: str) -> Middleware:
         if not _is_token(request, token.encode()):
             raise Unauthorized(
                 "This needs the admin token (admin.token in the config), in one header: "
-                "'Authorization: Bearer ...'.",
-                headers={"www-authenticate": "Bearer"},  # RFC 9110 section 11.6.1
+                "'Authorization: Bearer ...'."
             )
         try:
             answer = await handler(request)
