@@ -28,8 +28,8 @@ Refuse = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 REFUSE: web.AppKey[Refuse] = web.AppKey("refuse")
 
-#: Seconds from the first byte of a head to its last one, and for a client to take an answer of
-#: which the network holds no more.
+#: Seconds from the first byte of a head to its last one, and for which a client may take nothing of
+#: its answer.
 HEAD_TIME: Final = 10.0
 PATIENCE: Final = 60.0
 
@@ -170,14 +170,23 @@ class _Connection(web.RequestHandler):
             super()._process_keepalive()
 
     async def _drain_helper(self) -> None:
-        """Wait for a client that does not read. Raises ConnectionError."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await super()._drain_helper()
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            raise ConnectionResetError("the client did not read in time") from None
+        """Wait for a client that reads slowly. Raises ConnectionError for one that does not."""
+        left = self._unsent()
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await super()._drain_helper()
+            except TimeoutError:
+                self._drain_waiter = None  # which was cancelled
+            before, left = left, self._unsent()
+            if left >= before:
+                if self.transport is not None:
+                    self.transport.abort()
+                raise ConnectionResetError("the client did not read in time")
+
+    def _unsent(self) -> int:
+        """Bytes that the network has not taken yet."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     async def start(self) -> None:
         """Serve the requests of this connection, one after the other, until one is its last.
