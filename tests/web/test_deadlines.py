@@ -32,7 +32,7 @@ async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gate
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads have less time than a test."""
-    monkeypatch.setattr("proxy.web.server.HEAD_TIME", 0.2)
+    monkeypatch.setattr("proxy.web.server.HEAD_TIME", 0.6)
 
 
 async def dribble(client: RawClient, data: bytes, *, every: float = 0.02) -> None:
@@ -78,7 +78,7 @@ async def test_the_second_head_of_a_connection(gate: Gateway) -> None:
     async with connected(gate.url) as client:
         for _ in range(3):
             await client.send(PROBE[:5])
-            await asyncio.sleep(0.1)  # half the time of a head
+            await asyncio.sleep(0.25)  # three times are more than the time of one
             await client.send(PROBE[5:])
             assert (await client.answer()).status == 200
         await client.send(PROBE[:5])
@@ -91,7 +91,7 @@ async def test_silence_is_no_head(gate: Gateway) -> None:
     async with connected(gate.url) as first, connected(gate.url) as second:
         await first.send(b"\r\n")
         for _ in range(2):
-            await asyncio.sleep(0.3)  # more than the time of a head
+            await asyncio.sleep(0.7)  # more than the time of a head
             for client in (first, second):
                 await client.send(PROBE)
                 assert (await client.answer()).status == 200
@@ -103,7 +103,7 @@ async def test_a_body_is_no_head(gate: Gateway) -> None:
     raw = chat_request(await gate.key(), {**HELLO, "stream": False})
     async with connected(gate.url) as client:
         await client.send(raw[:-5])
-        await asyncio.sleep(0.3)  # more than the time of a head
+        await asyncio.sleep(0.7)  # more than the time of a head
         await client.send(raw[-5:])
         assert (await client.answer()).status == 200
 
@@ -185,15 +185,15 @@ async def test_a_body_that_is_slow_and_steady(
     gate: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes wins time: a body may take longer than a stall where it keeps up the pace."""
-    monkeypatch.setattr("proxy.web.read.BODY_TIME", 0.3)
+    monkeypatch.setattr("proxy.web.read.BODY_TIME", 1.0)
     monkeypatch.setattr("proxy.web.read.BODY_RATE", 1000)
     text = json.dumps({**HELLO, "stream": False}).encode().ljust(1500)
     raw = chat_request(await gate.key(), text)
     async with connected(gate.url) as client:
         await client.send(raw[: -len(text)])
-        for start in range(0, len(text), 150):
-            await asyncio.sleep(0.1)  # 150 bytes are worth 0.15
-            await client.send(text[start : start + 150])
+        for start in range(0, len(text), 300):
+            await asyncio.sleep(0.25)  # 300 bytes are worth 0.3
+            await client.send(text[start : start + 300])
         assert (await client.answer()).status == 200
 
 
