@@ -30,8 +30,9 @@ _HOST: Final = re.compile(
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
-#: Seconds for which a body may keep us waiting; bytes that are worth one of them.
-BODY_TIME: Final = 30.0
+#: Seconds for which a body may keep us waiting (what stalls is answered within 30); bytes that are
+#: worth one of them.
+BODY_TIME: Final = 29.0
 BODY_RATE: Final = 16 << 10
 
 _SMALL: Final = 32 << 10  # bytes: less than where the reader pauses

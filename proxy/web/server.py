@@ -28,9 +28,9 @@ Refuse = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 REFUSE: web.AppKey[Refuse] = web.AppKey("refuse")
 
-#: Seconds from the first byte of a head to its last one, and for which a client may take nothing of
-#: its answer.
-HEAD_TIME: Final = 10.0
+#: Seconds from the first byte of a head to its last one (what is late is closed within 10), and for
+#: which a client may take nothing of its answer.
+HEAD_TIME: Final = 9.0
 PATIENCE: Final = 60.0
 
 FAILED: Final = "The gateway failed on this request. Try again."
