@@ -59,12 +59,12 @@ def passed_up(came: Headers) -> dict[str, str]:
 def passed_down(came: Mapping[str, str], secret: str | None) -> dict[str, str]:
     """Of a provider's headers what goes to the client, unless it holds the provider's key."""
     passed: dict[str, str] = {}
-    for name, known_as in DOWN.items():
-        value = came.get(name)
-        if value is None or known_as in passed or not _PLAIN.fullmatch(value):
-            continue
-        if secret is None or secret not in value:
-            passed[known_as] = value
+    for name in DOWN:
+        if name in came:
+            value, known_as = came[name], DOWN[name]
+            plain = known_as not in passed and _PLAIN.fullmatch(value)
+            if plain and (secret is None or secret not in value):
+                passed[known_as] = value
     return passed
 
 

@@ -51,6 +51,9 @@ def _unhandled(status: int) -> GatewayError:
     return error
 
 
+#: Bytes of a read that is not looked at as a whole.
+_LONG: Final = 16 << 10
+
 _receive = web.RequestHandler.data_received
 
 
@@ -90,7 +93,7 @@ class _Server(web.Server):
     def _serve(self, http: web.Request) -> Awaitable[web.StreamResponse]:
         """As the application would, but without looking for what is known of a plain path."""
         known = self._known.get((http.method, http.raw_path))
-        if known is None or not is_usual(http):
+        if known is None or http.protocol.foreign or not is_usual(http):  # type: ignore[attr-defined]
             fault = fault_of(http)
             if fault is not None:
                 return self._answer_fault(http, fault)
@@ -128,14 +131,18 @@ def _plain_routes(
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_begun", "_refuse")
+    __slots__ = ("_begun", "_refuse", "foreign")
 
     def __init__(self, server: web.Server, refuse: Refuse, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._refuse = refuse
         self._begun = -1  # which head has begun to come, and is not whole
+        self.foreign = False  # more than ASCII may have come: heads are to be looked at
 
     def data_received(self, data: bytes) -> None:
+        # What is long is a body, and costs more to look at than the heads that come after it.
+        if len(data) > _LONG or not data.isascii():
+            self.foreign = True
         _receive(self, data)
         if not self._messages and self._begun != self._request_count and self._expects_head():
             self._head_begins(data)

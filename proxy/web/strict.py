@@ -44,13 +44,12 @@ class TooSlow(BadRequest):
 
 
 def is_usual(http: web.Request) -> bool:
-    """Whether a head, of a known path, is beyond a doubt; else `fault_of` tells."""
+    """Whether a head of ASCII, for a known path, is beyond a doubt; else `fault_of` tells."""
     headers = http.headers
     return (
         hdrs.TRANSFER_ENCODING not in headers
         and headers.get(hdrs.CONNECTION, "close") in _USUAL
-        and http.version == HttpVersion11
-        and "".join(headers.values()).isascii()
+        and http.version is HttpVersion11
     )
 
 

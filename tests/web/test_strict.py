@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.gateway import HELLO, Gateway
-from tests.scripted import ScriptedUpstream, chat_json
-from tests.web.raw import RawClient, connected
+from tests.scripted import Close, ScriptedUpstream, chat_json, chat_stream
+from tests.web.raw import RawClient, chat_request, connected
 from tests.web.refusals import refusal
 
 INVALID = "invalid_request_error"
@@ -246,3 +246,39 @@ async def test_a_refusal_says_what_is_wrong(case: Case) -> None:
         message = json.loads((await client.answer()).body)["error"]["message"]
     assert "'x-user'" in message
     assert "ller" not in message + case.gate.log.getvalue()
+
+
+async def test_http_1_0_may_keep_its_connection(case: Case) -> None:
+    """Where it asks for it, and the answer has a length; else the connection ends with it."""
+    line = b"POST /v1/chat/completions HTTP/1.0"
+    async with connected(case.gate.url) as client:
+        for _ in range(2):
+            await case.send(client, post(b"connection: keep-alive\r\n", line=line))
+            got = await client.answer()
+            assert (got.version, got.status) == ("HTTP/1.0", 200)
+            assert got.headers["connection"] == "keep-alive"
+        await case.send(client, post(line=line))
+        assert (await client.answer()).status == 200
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("well", [True, False])
+async def test_a_stream_of_http_1_0_ends_with_its_connection(
+    case: Case, upstream: ScriptedUpstream, well: bool
+) -> None:
+    """Whatever it asks for: a complete one with a FIN, a broken one with a reset."""
+    steps = chat_stream(["Hi"])
+    upstream.script(steps if well else [*steps[:2], Close()])
+    key = case.key.decode()
+    async with connected(case.gate.url) as first, connected(case.gate.url) as client:
+        await case.send(first, post())  # takes the fixture's script
+        assert (await first.answer()).status == 200
+        await client.send(chat_request(key, version="1.0", connection="keep-alive"))
+        head = await client.head()
+        assert (head.version, head.status) == ("HTTP/1.0", 200)
+        assert not {"connection", "transfer-encoding", "content-length"} & head.headers.keys()
+        if well:
+            assert (await client.rest()).endswith(b"data: [DONE]\n\n")
+        else:
+            with pytest.raises(ConnectionResetError):
+                await client.rest()
