@@ -33,7 +33,7 @@ chaos: $(VENV)/.dev  ## faults at full size, under load: about 20 minutes
 soak: $(VENV)/.dev  ## mixed traffic, then 1,000 open streams, for MINUTES (10) each
 	MINUTES=$(MINUTES) $(BIN)/pytest -p no:cacheprovider -m soak -s --tb=short tests/chaos
 
-fuzz: $(VENV)/.dev  ## hostile URLs and images: SECONDS (60) for each target
+fuzz: $(VENV)/.dev  ## hostile URLs, images, requests: SECONDS (60) for a target, 100,000 requests
 	SECONDS=$(SECONDS) $(BIN)/pytest -p no:cacheprovider -m fuzz -s --tb=short tests/fuzz
 
 bench: $(VENV)/.installed  ## what a stream costs, beside others; on a quiet Linux machine. ARGS="--help"

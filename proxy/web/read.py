@@ -144,11 +144,11 @@ def request_id(http: web.BaseRequest) -> str:
 
 
 def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
-    """Who asks: the peer, or behind trusted proxies the last address that none of them added.
+    """Who asks: the peer, or behind trusted proxies the last that none of them added.
 
-    Each proxy adds the address that it was asked from, to the header or in one of its own; what
-    stands before the first that is not trusted, the client may have made up. What is no address
-    says nothing, and who told it stands for it.
+    Each proxy adds whom it was asked by, to the header or in one of its own; what stands before
+    the first that is not trusted, the client may have made up. It is told as it was written where
+    it is no address.
     """
     address = http.remote or ""
     peer = _address(address)
@@ -156,11 +156,11 @@ def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
         return address
     hops = ",".join(http.headers.getall("x-forwarded-for", ())).rsplit(",", _HOPS)
     for hop in reversed(hops[-_HOPS:]):
-        if not any(peer in network for network in trusted):
+        if not hop.strip() or not any(peer in network for network in trusted):
             break
         forwarded = _address(hop)
         if forwarded is None:
-            break
+            return shown(hop.strip(), 64)
         peer = forwarded
     return str(peer)
 

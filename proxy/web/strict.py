@@ -25,9 +25,9 @@ _END_TO_END: Final = frozenset(
     )
 )
 
-#: What is odd in these is another's to judge: no key, and a trace that is begun anew (W3C Trace
-#: Context, section 2.4: no request fails for it).
-_JUDGED: Final = frozenset(("authorization", "traceparent", "tracestate"))
+#: What is odd in these is another's to judge: no key, a client of no address, and a trace that is
+#: begun anew (W3C Trace Context: no request fails for it).
+_JUDGED: Final = frozenset(("authorization", "traceparent", "tracestate", "x-forwarded-for"))
 
 
 class Malformed(BadRequest):
