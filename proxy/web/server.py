@@ -97,6 +97,10 @@ class _Server(web.Server):
             fault = fault_of(http)
             if fault is not None:
                 return self._answer_fault(http, fault)
+            if hdrs.TRANSFER_ENCODING in http.headers:
+                # aiohttp's parser (3.14) takes the last header of a trailer, which could be a key,
+                # for one of the next request: there is none.
+                http._message = http._message._replace(should_close=True)
         if known is None or hdrs.EXPECT in http.headers:
             return self._resolve_and_serve(http)
         http._match_info, handler = known

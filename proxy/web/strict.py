@@ -14,8 +14,9 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from proxy.domain.errors import BadRequest, GatewayError, MethodNotAllowed
 
-#: The options of a Connection header that nearly all send.
-_USUAL: Final = frozenset(("keep-alive", "Keep-Alive", "close"))
+#: The Connection headers that nearly all send.
+_USUAL: Final = (["keep-alive"], ["close"], ["Keep-Alive"])
+_NONE: Final = _USUAL[0]
 
 #: What is read here of a head. It is said to whoever is asked, so no hop may take it away.
 _END_TO_END: Final = frozenset(
@@ -48,7 +49,7 @@ def is_usual(http: web.Request) -> bool:
     headers = http.headers
     return (
         hdrs.TRANSFER_ENCODING not in headers
-        and headers.get(hdrs.CONNECTION, "close") in _USUAL
+        and headers.getall(hdrs.CONNECTION, _NONE) in _USUAL
         and http.version is HttpVersion11
     )
 
@@ -67,6 +68,7 @@ def _version(http: web.BaseRequest) -> GatewayError | None:
     if http.version in (HttpVersion10, HttpVersion11):
         return None
     http._version = HttpVersion10  # in which the answer is written
+    http._cache.pop("version", None)
     return Malformed("The request's version of HTTP is not served; HTTP/1.1 is.")
 
 
@@ -95,7 +97,7 @@ def _coding(http: web.BaseRequest) -> GatewayError | None:
 
 
 def _trailer(http: web.BaseRequest) -> GatewayError | None:
-    """RFC 9110 section 6.5.1. One that was not announced is passed over by the parser."""
+    """RFC 9110 section 6.5.1. One that was not announced is nobody's (server.py)."""
     if hdrs.TRAILER not in http.headers:
         return None
     return Malformed("Headers that follow a body ('Trailer') are not accepted.")

@@ -15,7 +15,7 @@ from proxy.upstream.call import OWN_HEADERS
 from tests.gateway import HELLO
 from tests.scripted import Recorded, Script, chat_json, chat_stream
 from tests.web.raw import chat_request
-from tests.web.test_strict import ANSWERED, KEY, REFUSED
+from tests.web.test_strict import ANSWERED, KEY, LAST, REFUSED
 
 #: Seconds within which each has its answer, or its connection's end.
 DEADLINE: Final = 10.0
@@ -65,6 +65,7 @@ def corpus(key: str) -> list[bytes]:
         chat_request(key, {**HELLO, "stream": False}, version="1.0"),
         chat_request(key, connection="keep-alive", x_request_id="mine", traceparent="00-a-b-01"),
         *(raw.replace(KEY, key.encode()) for raw, _ in ANSWERED.values()),
+        *(raw.replace(KEY, key.encode()) for raw in LAST.values()),
         *(
             f"{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n".encode()
             for line in ("GET /v1/usage", "HEAD /v1/models", "GET /healthz", "DELETE /v1/x?y#z")

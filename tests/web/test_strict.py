@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -52,7 +53,7 @@ def in_chunks(body: bytes = CHUNKS, *more: bytes) -> bytes:
     return post(CHUNKED, *more, body=body)
 
 
-#: What is refused, and with which status; whatever follows on the connection is not read.
+#: What is refused, and with which status; the connection ends with it.
 REFUSED: dict[str, tuple[bytes, int]] = {
     # what aiohttp's parser lets through
     "an absolute target": (post(line=b"POST http://x/v1/chat/completions HTTP/1.1"), 400),
@@ -127,11 +128,14 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "a chunk beyond 64 bits": (in_chunks(b"f" * 17 + b"\r\n"), 400),
     "a chunk longer than its size": (in_chunks(b"1\r\n{}\r\n0\r\n\r\n"), 400),
     "a bare LF behind a chunk's size": (in_chunks(CHUNKS.replace(b"\r\n", b"\n", 1)), 400),
-    "a second host in a trailer": (in_chunks(chunk() + b"0\r\nhost: y\r\n\r\n"), 400),
+    "a second host in a trailer": (
+        in_chunks(chunk() + b"0\r\nhost: y\r\nx-a: b\r\n\r\n"),
+        400,
+    ),
     "a bare LF in a chunk's extension": (in_chunks(CHUNKS.replace(b"\r", b";a\nb\r", 1)), 400),
 }
 
-#: What is refused or served with a body that is beyond doubt: the connection goes on.
+#: What is refused or served with an end that is beyond doubt: the connection goes on.
 ANSWERED: dict[str, tuple[bytes, int]] = {
     "two keys": (post(b"authorization: Bearer x\r\n"), 401),
     "a key of bytes": (post().replace(KEY, b"\xff\xfe"), 401),
@@ -142,12 +146,6 @@ ANSWERED: dict[str, tuple[bytes, int]] = {
     "an encoded slash": (get(b"/v1%2fmodels"), 404),
     "an encoding that is none": (get(b"/v1/%zz"), 404),
     "a query": (post(line=b"POST /v1/chat/completions?a=b HTTP/1.1"), 200),
-    "chunks": (in_chunks(), 200),
-    "a chunk's extension": (in_chunks(CHUNKS.replace(b"\r", b";a=b\r", 1)), 200),
-    "a trailer that nobody announced": (
-        in_chunks(chunk() + b"0\r\nauthorization: Bearer x\r\n\r\n"),
-        200,
-    ),
     "an offer of HTTP/2": (
         post(
             b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
@@ -158,6 +156,20 @@ ANSWERED: dict[str, tuple[bytes, int]] = {
     "an offer of a web socket": (post(b"connection: upgrade\r\nupgrade: websocket\r\n"), 200),
     "a trace of bytes": (post(b"traceparent: \xff\r\n"), 200),
     "an empty line before it": (b"\r\n" + post(), 200),
+}
+
+
+#: What is served in chunks. Nothing that comes behind them is, since it could be taken for theirs.
+LAST: dict[str, bytes] = {
+    "chunks": in_chunks(),
+    "a chunk's extension": in_chunks(CHUNKS.replace(b"\r", b";a=b\r", 1)),
+    "a trailer that nobody announced": in_chunks(
+        chunk() + b"0\r\nauthorization: Bearer " + KEY + b"\r\n\r\n"
+    ),
+    "a trailer of two": in_chunks(
+        chunk() + b"0\r\nx-a: b\r\nauthorization: Bearer " + KEY + b"\r\n\r\n"
+    ),
+    "chunks without use": get(b"/v1/models", CHUNKED) + b"0\r\nx-a: b\r\n\r\n",
 }
 
 
@@ -177,10 +189,10 @@ async def case(gateway: Gateway, upstream: ScriptedUpstream) -> Case:
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_refused_for_good(case: Case, upstream: ScriptedUpstream, name: str) -> None:
-    """It is refused in the envelope, nothing goes upstream, and nothing behind it is read."""
+    """It is refused in the envelope, nothing goes upstream, and its connection ends."""
     raw, status = REFUSED[name]
     async with connected(case.gate.url) as client:
-        await case.send(client, raw + NEXT)
+        await case.send(client, raw)
         got = await client.answer()
         assert await client.rest() == b""
     code = "method_not_allowed" if status == 405 else None
@@ -204,6 +216,21 @@ async def test_answered(case: Case, name: str) -> None:
         assert got.headers["x-request-id"]
         await client.send(NEXT)
         assert (await client.answer()).body == b'{"status":"ok"}'
+
+
+@pytest.mark.parametrize("name", LAST)
+@pytest.mark.parametrize("apart", [False, True])
+async def test_the_last_of_its_connection(case: Case, name: str, apart: bool) -> None:
+    """It is answered and says that it was the last: none is served with the key of its trailer."""
+    behind = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with connected(case.gate.url) as client:
+        await case.send(client, LAST[name] + (b"" if apart else behind))
+        got = await client.answer()
+        assert (got.status, got.headers["connection"]) == (200, "close")
+        if apart:
+            await client.send(behind)
+        with contextlib.suppress(ConnectionResetError):  # it came when nobody read any more
+            assert await client.rest() == b""
 
 
 def bytewise(raw: bytes) -> Iterator[bytes]:
