@@ -103,15 +103,10 @@ class UnsupportedMedia(GatewayError):
 
 
 class Unauthorized(GatewayError):
-    """Says what is asked for, too (RFC 9110 section 11.6.1)."""
-
     status = 401
     type = INVALID_REQUEST
     code = "invalid_api_key"
     reason = "unauthorized"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, headers={"www-authenticate": "Bearer"})
 
 
 class Forbidden(GatewayError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -13,6 +13,9 @@ from proxy.domain.errors import GatewayError, UpstreamRefused
 #: Who is answering: an error of the gateway's own, or what an upstream said.
 SOURCE = "x-visiongate-source"
 REQUEST_ID = "x-request-id"
+
+#: What goes with every error of a status: a 401 names its scheme (RFC 9110 section 11.6.1).
+_WITH: Final[Mapping[int, Mapping[str, str]]] = {401: {"www-authenticate": "Bearer"}}
 
 
 def json_answer(
@@ -32,7 +35,8 @@ def error_answer(error: GatewayError) -> web.Response:
     if isinstance(error, UpstreamRefused):
         headers = {**error.headers, SOURCE: "upstream"}
         return raw_json(error.body, error.status, headers)
-    return json_answer(error.envelope(), error.status, {**error.headers, SOURCE: "gateway"})
+    headers = {**_WITH.get(error.status, {}), **error.headers, SOURCE: "gateway"}
+    return json_answer(error.envelope(), error.status, headers)
 
 
 def error_event(error: GatewayError) -> bytes:
