@@ -8,6 +8,7 @@ import ipaddress
 import random
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
@@ -22,6 +23,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Proxies, one behind the other, that are looked at.
 _HOPS: Final = 32
+_LONGEST_HOST: Final = 64
 _HOST: Final = re.compile(
     r"\[(?P<v6>[0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?|(?P<v4>[0-9.]{7,15}):\d{1,5}"
     r"|(?P<bare>[0-9A-Fa-f:.]{2,45})",
@@ -151,25 +153,26 @@ def client_address(http: web.BaseRequest, trusted: tuple[Network, ...]) -> str:
     it is no address.
     """
     address = http.remote or ""
-    peer = _address(address)
-    if not trusted or peer is None:
+    peer = _address(address) if trusted else None
+    if peer is None:
         return address
     hops = ",".join(http.headers.getall("x-forwarded-for", ())).rsplit(",", _HOPS)
-    for hop in reversed(hops[-_HOPS:]):
-        if not hop.strip() or not any(peer in network for network in trusted):
+    for hop in map(str.strip, reversed(hops[-_HOPS:])):
+        if not hop or not any(peer in network for network in trusted):
             break
-        forwarded = _address(hop)
+        forwarded = _address(hop) if len(hop) <= _LONGEST_HOST else None
         if forwarded is None:
-            return shown(hop.strip(), 64)
+            return shown(hop, _LONGEST_HOST)
         peer = forwarded
     return str(peer)
 
 
+@lru_cache(1024)
 def _address(text: str) -> IPAddress | None:
     """An address, also with the port that some proxies add (`192.0.2.1:80`, `[2001:db8::1]:80`);
     one of IPv4 that came over a socket of IPv6 is of IPv4.
     """
-    found = _HOST.fullmatch(text.strip(" \t"))
+    found = _HOST.fullmatch(text)
     if found is None:
         return None
     try:
