@@ -31,7 +31,8 @@ from bench.sampler import LOOP
 #: What is done, and by which files; the first that fits.
 ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the loop: uvloop, and the system's calls", (LOOP,)),
-    ("HTTP of the client: aiohttp's server", ("aiohttp/", "yarl/", "web/server.py")),
+    ("HTTP of the client: aiohttp's server", ("aiohttp/", "yarl/", "web/server.py",
+                                                "web/connection.py", "web/strict.py")),
     ("log line and metrics", ("proxy/logs.py", "proxy/metrics.py", "proxy/tallies.py",
                               "web/record.py", "web/trace.py")),
     ("the answer to the client", ("web/relay.py", "web/outlet.py")),

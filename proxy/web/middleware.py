@@ -17,10 +17,10 @@ from proxy.domain.errors import (
     StoreUnavailable,
 )
 from proxy.web.answer import REQUEST_ID, error_answer
+from proxy.web.connection import FAILED, Refuse
 from proxy.web.door import Door
 from proxy.web.read import Network, client_address, end_is_unsure, request_id
 from proxy.web.record import record, shown
-from proxy.web.server import FAILED, Refuse
 from proxy.web.trace import TRACE, Trace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -28,7 +28,7 @@ AT_ONCE = 64
 @pytest.fixture(autouse=True)
 def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not whole, as half of the mutants, is given up soon."""
-    monkeypatch.setattr("proxy.web.server.HEAD_TIME", 0.2)
+    monkeypatch.setattr("proxy.web.connection.HEAD_TIME", 0.2)
     monkeypatch.setattr("proxy.web.read.BODY_TIME", 0.2)
 
 

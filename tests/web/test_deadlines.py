@@ -32,7 +32,7 @@ async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gate
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads have less time than a test."""
-    monkeypatch.setattr("proxy.web.server.HEAD_TIME", 0.6)
+    monkeypatch.setattr("proxy.web.connection.HEAD_TIME", 0.6)
 
 
 async def dribble(
@@ -201,7 +201,7 @@ async def test_a_client_that_takes_no_answer(
     store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
     """A whole answer of which nothing is read is given up; one that is read slowly is not."""
-    monkeypatch.setattr("proxy.web.server.PATIENCE", 1.0)
+    monkeypatch.setattr("proxy.web.connection.PATIENCE", 1.0)
     choice = {"index": 0, "message": {"role": "assistant", "content": "x" * 16_000_000}}
     upstream.script(json_reply(200, {"choices": [choice]}))
     async with (
