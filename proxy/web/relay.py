@@ -85,7 +85,6 @@ async def relay(
                 door.calls.discard(call)
                 call.leave()
             attempt = await another(http, door, trace, attempt, call, failure, lease)
-            trace.upstream_id = ""
             for name in DOWN.values():
                 headers.pop(name, None)
     except BaseException as error:

@@ -161,6 +161,23 @@ async def test_what_comes_down_beside_an_error(
     assert PASSED.items() <= head.headers.items()
 
 
+async def test_the_id_of_an_attempt_before(store_url: str, upstream: ScriptedUpstream) -> None:
+    """Where another target answers, nothing is told of the one that failed."""
+    upstream.script([Head(headers=(("Content-Type", "text/event-stream"), *TOLD[-2:])), End()])
+    upstream.script(chat_stream(["Hi"]))
+    other = {"base_url": upstream.url, "api_key": SECRET, "image_urls": "forward"}
+    targets = [{"provider": "openai"}, {"provider": "other"}]
+    changes = {
+        "providers": {"other": other},
+        "models": {"gpt-4o": {"targets": targets, "retries": 1}},
+    }
+    async with open_gateway(store_url, upstream.url, **changes) as gate:
+        head = await ask(gate, stream=True)
+        assert (head.status, len(upstream.requests)) == (200, 2)
+        assert not PASSED.keys() & head.headers.keys()
+        assert "upstream_id" not in await gate.request_line()
+
+
 async def test_the_id_of_a_stream_that_broke(gate: Gateway, upstream: ScriptedUpstream) -> None:
     """It is in the log's line of a stream that the provider broke off."""
     head = Head(headers=(("Content-Type", "text/event-stream"), ("X-Request-Id", "req_up")))
