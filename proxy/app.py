@@ -27,10 +27,12 @@ from proxy.store.client import Store
 from proxy.store.directory import Directory
 from proxy.store.journal import Journal
 from proxy.store.keyring import KeyRing
+from proxy.store.layout import SWITCHED
 from proxy.store.ledger import Lease, Ledger
 from proxy.store.marks import Marks
 from proxy.store.presence import Heartbeat, identity
 from proxy.store.survey import server_warnings
+from proxy.store.switches import Pair, Switches
 from proxy.upstream.direct import DirectTransport
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from proxy.web import admin, ops, public
@@ -94,11 +96,14 @@ async def open_door(
         house = House(door, keeping)
         for transport in door.upstreams.values():
             stack.push_async_callback(transport.close)
+        stack.push_async_callback(door.switches.stop)
+        door.keys.also(SWITCHED, door.switches.heard)
         await door.keys.start()
         stack.push_async_callback(door.keys.stop)
         await door.ledger.start()
         stack.push_async_callback(door.ledger.stop, _SETTLE_DEADLINE)
         stack.push_async_callback(door.background.stop, config.server.drain)
+        await door.switches.look()
         await house.open()
         stack.push_async_callback(house.close)
         yield door
@@ -139,10 +144,12 @@ def _assemble(
     """The parts, not yet running."""
     keys = KeyRing(store, peppers, keeping.plans, keep_stale=keeping.grace is not None)
     models = build_models(config)
+    health = _health(config, models, metrics)
     return Door(
         models=models,
         providers=build_providers(config),
-        health=_health(config, models, metrics),
+        health=health,
+        switches=_switches(store, health, log),
         keys=keys,
         images=images,
         ledger=_ledger(store, keys, keeping, metrics, config.server.support),
@@ -168,6 +175,15 @@ def _health(config: cfg.Config, models: Mapping[str, Model], metrics: Metrics) -
             shown = metrics.available.labels(provider, model)
             metrics.show(shown, partial(_available, group))
     return health
+
+
+def _switches(store: Store, health: Health, log: logs.Log) -> Switches:
+    def told(off: frozenset[Pair]) -> None:
+        health.disabled = off
+        log.warning("targets_disabled", targets=sorted(f"{m} at {p}" for m, p in off))
+
+    pairs = {(m, p) for m, roster in health.rosters.items() for p in roster.by_provider}
+    return Switches(store, pairs, told)
 
 
 def _available(standings: Sequence[Standing]) -> float:

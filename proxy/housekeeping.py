@@ -69,6 +69,7 @@ class House:
         chores: tuple[tuple[Chore, float], ...] = (
             (self.beat, _LOOK_EVERY),
             (self.look, _LOOK_EVERY),
+            (self._door.switches.look, _LOOK_EVERY),
             (self.replay, _REPLAY_EVERY),
             (self.show_used, _SHOW_EVERY),
             (self.keep_marks, _KEEP_EVERY),

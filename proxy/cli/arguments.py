@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy import __version__
 from proxy.cli.parser import Commands, Parser, command, group, option, repeated
+from proxy.cli.target_arguments import add_targets
 from proxy.manage import values
 
 _START: Final = """\
@@ -39,7 +40,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"visiongate {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (_serving, _teams, _keys, _image, _usage, _audit, _transfer):
+    for family in (_serving, _teams, _keys, add_targets, _image, _usage, _audit, _transfer):
         family(commands)
     return parser
 
@@ -268,7 +269,7 @@ def _audit(commands: Commands) -> None:
         commands,
         "audit",
         "audit:show",
-        "who changed which team or key, when, and from what to what",
+        "who changed which team, key or target, when, and from what to what",
         "visiongate audit --since 30d --team vision\n"
         "VISIONGATE_ACTOR=deploy-17 visiongate team pause vision",
         more="The newest line comes last. Who: $VISIONGATE_ACTOR, else the user and the host. "

@@ -20,6 +20,7 @@ _STYLES: Final = {
     "revoked": "red",
     "replaced": "red",
     "deleted": "red",
+    "disabled": "yellow",
 }
 #: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULAS: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")

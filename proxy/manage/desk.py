@@ -15,12 +15,14 @@ from proxy.domain.identity import Grant, KeyRecord, TeamRecord, encode_record
 from proxy.domain.limits import LARGEST, Limit, format_amount, merge
 from proxy.domain.windows import window_end
 from proxy.manage.checks import Unfit, check_labels, check_limits, check_plan
+from proxy.manage.targets import TargetDesk
 from proxy.store.client import Store
 from proxy.store.directory import Directory, DirectoryError, NewKey
 from proxy.store.grants import give
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Ledger
 from proxy.store.shapes import key_shape, limit_shape, source_of, team_shape, when
+from proxy.store.switches import SwitchBoard
 
 OVERLAP: Final = 86_400  # seconds that a rotated key's old secret goes on
 
@@ -135,6 +137,11 @@ class Desk:
         secrets = [{"ends_in": x.hint, "expires_at": when(x.expires_at)} for x in key.secrets]
         shape = {**key_shape(key), "secrets": secrets}
         return {**shape, "effective": await self.key_limits(key)} if effective else shape
+
+    @property
+    def targets(self) -> TargetDesk:
+        """The configuration's targets, and what of them is off."""
+        return TargetDesk(SwitchBoard(self.store, self.directory.audit), self.config)
 
     async def team_limits(self, team: TeamRecord) -> list[dict[str, Any]]:
         """Every limit of a team, with what is used of it."""

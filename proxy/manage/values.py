@@ -18,6 +18,8 @@ Slot = tuple[str, str, str]
 GROUPS: Final = ("day", "team", "key", "model", "provider")
 #: What is written is no longer than this, in characters.
 LONGEST: Final = 256
+#: Why a target was switched off, in characters.
+LONGEST_REASON: Final = 200
 #: A team's record goes with each of its requests.
 MOST_LABELS: Final = 64
 #: The last time that can be written, in seconds since 1970.
@@ -98,6 +100,24 @@ def until(text: str, forms: str = "2027-01-31 or 90d") -> int:
     if ends > LAST:
         raise ValueError(f"{text} is too far away; write {forms}")
     return ends
+
+
+def span_end(text: str) -> int:
+    """`2h` from now, in seconds since 1970."""
+    try:
+        seconds = duration(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a span; write it as 2h, 90m or 7d") from None
+    if not seconds:
+        raise ValueError(f"{text} is no time at all")
+    return int(time.time()) + seconds
+
+
+def reason(text: str) -> str:
+    """One line that a table can show."""
+    if not text.isprintable() or len(text) > LONGEST_REASON:
+        raise ValueError(f"a reason is one line of at most {LONGEST_REASON} characters")
+    return text
 
 
 def since(text: str) -> int:

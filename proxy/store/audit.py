@@ -1,4 +1,4 @@
-"""The audit: who changed which team or key, when, and from what to what.
+"""The audit: who changed which team, key or target, when, and from what to what.
 
 A line is written before its change, since the two are in different slots and no transaction
 holds both: no change is without a line, whatever dies between them. It is taken back where the
@@ -40,7 +40,9 @@ _STATUS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One change. `before` and `after` have the fields that changed; `key` is an id or ""."""
+    """One change. `before` and `after` have the fields that changed; `key` is an id or "", `team`
+    "" where it is a target's.
+    """
 
     actor: str
     action: str
@@ -64,14 +66,14 @@ class Audit:
 
     def __init__(self, store: Store, actor: str, told: Told | None = None) -> None:
         self._store = store
-        self._actor = actor
+        self.actor = actor
         self._told = told
 
     def line(self, old: Record | None, new: Record) -> Line:
         """What a change of a record is called, and what it changes."""
         fields = differences(old, new)
         return Line(
-            actor=self._actor,
+            actor=self.actor,
             action=_action(old, new),
             team=new.team if isinstance(new, KeyRecord) else new.name,
             key=new.id if isinstance(new, KeyRecord) else "",

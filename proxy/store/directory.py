@@ -70,7 +70,8 @@ class Directory:
         self._store = store
         self._records = Records(store)
         self._peppers = tuple(peppers)
-        self._changes = Changes(store, self._records, Audit(store, actor, told))
+        self.audit = Audit(store, actor, told)
+        self._changes = Changes(store, self._records, self.audit)
 
     def acting(self, actor: str, told: Told | None = None) -> Directory:
         """The same directory, whose changes are this actor's."""

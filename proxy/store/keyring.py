@@ -12,7 +12,7 @@ import contextlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
@@ -64,6 +64,7 @@ class KeyRing:
         self._loading: dict[str, asyncio.Task[Access]] = {}
         self._changes = 0  # told so far: what was read before one is not kept after it
         self._listener: asyncio.Task[None] | None = None
+        self._others: dict[bytes, Callable[[], None]] = {}
 
     async def authenticate(self, key: str) -> Access:
         """The access of a key.
@@ -132,6 +133,10 @@ class KeyRing:
         self._unknown.clear()
         for digest in [d for d, (a, _) in self._known.items() if a.team.name == team]:
             del self._known[digest]
+
+    def also(self, channel: str, told: Callable[[], None]) -> None:
+        """Listen there, too: `told` of news, and where some may have been missed."""
+        self._others[channel.encode()] = told
 
     async def start(self) -> None:
         self._listener = asyncio.create_task(self._listen(), name="keyring-listener")
@@ -211,7 +216,7 @@ class KeyRing:
     async def _hear(self) -> None:
         async with translated(), self._store.pubsub() as channel:
             async with asyncio.timeout(_CONNECT):
-                await channel.subscribe(CHANGED)
+                await channel.subscribe(CHANGED, *self._others)
             asked = False
             while True:
                 message = await channel.get_message(timeout=_QUIET)
@@ -224,7 +229,10 @@ class KeyRing:
                 asked = message is None
 
     def _heard(self, message: Mapping[str, Any]) -> None:
-        if message["type"] == "message":
+        other = self._others.get(message["channel"])
+        if other is not None and message["type"] in ("message", "subscribe"):
+            other()
+        elif message["type"] == "message":
             self.forget(message["data"].decode())
         elif message["type"] == "subscribe":
             # Connected, maybe again: what changed while nobody listened is not told again.

@@ -11,9 +11,11 @@ VERSION: Final = 3
 SCHEMA: Final = "vg:schema"
 IDENTITY: Final = "vg:identity"  # a word that tells this store from others
 TEAMS: Final = "vg:teams"
-AUDIT: Final = "vg:audit"  # stream: a line for every change of a team or a key
+AUDIT: Final = "vg:audit"  # stream: a line for every change of a team, a key or a target
+TARGETS: Final = "vg:targets"  # hash: what is switched off, by "model provider"
 WORKERS: Final = "vg:workers"  # who lives, by when it was last heard of
 CHANGED: Final = "vg:changed"  # pub/sub: the name of a team whose records changed
+SWITCHED: Final = "vg:switched"  # pub/sub: a target was switched off or on
 
 
 @lru_cache(maxsize=4096)

@@ -18,6 +18,7 @@ from proxy.store.directory import Directory
 from proxy.store.keyring import KeyRing
 from proxy.store.ledger import Ledger
 from proxy.store.presence import Heartbeat
+from proxy.store.switches import Switches
 from proxy.upstream.call import Endable, Provider, Transport
 from proxy.web.background import Background
 
@@ -39,6 +40,7 @@ class Door:
     models: Mapping[str, Model]
     providers: Mapping[str, Provider]
     health: Health
+    switches: Switches
     keys: KeyRing
     images: ImageGuard
     ledger: Ledger

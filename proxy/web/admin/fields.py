@@ -144,6 +144,12 @@ UNTIL: Final = Field(
     or_null(text(values.until)),
     {"type": ["string", "null"], "description": f"{_WHEN}; null: the end of the limit's window"},
 )
+PROVIDER: Final = Field(text(), _string("a provider of the configuration"), required=True)
+OFF_UNTIL: Final = Field(
+    or_null(text(values.until)),
+    {"type": ["string", "null"], "description": f"{_WHEN}; null: until it is enabled"},
+)
+REASON: Final = Field(text(values.reason), _string("one line", maxLength=values.LONGEST_REASON))
 EXPIRES: Final = Field(
     or_null(text(values.expiry)),
     {"type": ["string", "null"], "description": f"{_WHEN}; null: never"},

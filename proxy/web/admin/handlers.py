@@ -19,6 +19,7 @@ from proxy.manage.desk import OVERLAP, new_key_shape
 from proxy.manage.document import as_yaml
 from proxy.manage.findings import find_owners
 from proxy.manage.jsonfile import JsonDocument
+from proxy.manage.targets import Switched
 from proxy.manage.transfer import PEPPER_MISSING, export_all, plan_import
 from proxy.manage.values import period
 from proxy.store.audit import read_audit
@@ -31,6 +32,7 @@ from proxy.web.admin.route import Ask
 _LINES = 1_000
 _GROUPS = ("team", "model")
 _CHARSET = "utf-8"
+_WARNING = "x-visiongate-warning"
 _ALIAS_LIKE = re.compile(r"(?:^|[\s\[{,])\*\S", re.MULTILINE)
 
 
@@ -116,6 +118,24 @@ async def find_key(ask: Ask) -> Any:
     return await find_owners(ask.desk.directory, ask.body["key"])
 
 
+async def list_targets(ask: Ask) -> Any:
+    return await ask.desk.targets.rows()
+
+
+async def disable_target(ask: Ask) -> Any:
+    given = ask.body
+    more = given.get("until"), given.get("reason", "")
+    return _switched(await ask.desk.targets.disable(given["provider"], given.get("model"), *more))
+
+
+async def enable_target(ask: Ask) -> Any:
+    return _switched(await ask.desk.targets.enable(ask.body["provider"], ask.body.get("model")))
+
+
+def _switched(done: Switched) -> Any:
+    return (done.rows, {_WARNING: "; ".join(done.warnings)}) if done.warnings else done.rows
+
+
 async def show_usage(ask: Ask) -> Any:
     query = ask.query
     try:
@@ -157,7 +177,7 @@ async def restore(ask: Ask) -> Any:
     changes = [change.shape() for change in plan.changes]
     if not plan.strange:
         return changes
-    return changes, {"x-visiongate-warning": PEPPER_MISSING}
+    return changes, {_WARNING: PEPPER_MISSING}
 
 
 def _read_document(ask: Ask) -> Document | JsonDocument:

@@ -94,6 +94,20 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "resets_at": MAYBE_TIME,
         }
     ),
+    "Target": _object(
+        {
+            "model": TEXT,
+            "provider": TEXT,
+            "upstream_model": MAYBE,
+            "priority": {"type": ["integer", "null"]},
+            "weight": {"type": ["number", "null"]},
+            "status": _one("active", "disabled"),
+            "since": MAYBE_TIME,
+            "until": {**MAYBE_TIME, "description": "null where it is disabled: until enabled"},
+            "by": MAYBE,
+            "reason": MAYBE,
+        }
+    ),
     "Finding": _object(
         {
             "key": {**TEXT, "description": "its end only"},
@@ -123,7 +137,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "time": TIME,
             "actor": TEXT,
             "action": {**TEXT, "description": "such as team.create or key.revoke"},
-            "team": TEXT,
+            "team": {**TEXT, "description": "empty where it is a target"},
             "key": {**MAYBE, "description": "a key's id; null where the team itself changed"},
             "name": TEXT,
             "before": {"type": "object", "description": "the fields that changed"},

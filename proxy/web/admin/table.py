@@ -91,6 +91,19 @@ ROUTES: Final = (
         bare=True,
         errors=(404, 409),
     ),
+    Route("GET", "/targets", do.list_targets, "Every model's targets", several("Target")),
+    Route(
+        *("POST", "/targets/disable", do.disable_target),
+        *("Send a provider no more requests, or none for one model", several("Target")),
+        body={"provider": f.PROVIDER, "model": f.MODEL, "until": f.OFF_UNTIL, "reason": f.REASON},
+        errors=(409,),
+    ),
+    Route(
+        *("POST", "/targets/enable", do.enable_target),
+        *("Let a provider serve again, or serve one model", several("Target")),
+        body={"provider": f.PROVIDER, "model": f.MODEL},
+        errors=(409,),
+    ),
     Route(
         *("GET", "/usage", do.show_usage, "What was used; the month so far by default"),
         several("Usage"),
