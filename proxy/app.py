@@ -147,6 +147,7 @@ def _assemble(
     health = _health(config, models, metrics)
     return Door(
         models=models,
+        catalog=cfg.build_catalog(config),
         providers=build_providers(config),
         health=health,
         switches=_switches(store, health, log),

@@ -1,5 +1,6 @@
 """Configuration: YAML and the environment in, a frozen Config out, or every error at once."""
 
+from .catalog import build_catalog
 from .load import load_config, parse_config
 from .problems import ConfigError, Problem
 from .providers import doubtful
@@ -43,6 +44,7 @@ __all__ = [
     "Store",
     "Target",
     "Timeouts",
+    "build_catalog",
     "doubtful",
     "load_config",
     "parse_config",

@@ -19,7 +19,7 @@ from .fields import STORE_SCHEMES
 from .known import known_model
 from .problems import Path, nearest, show_path
 from .providers import find_wrong
-from .schema import Images, MaxTokens, Rewrite
+from .schema import Images, MaxTokens, Model, Rewrite
 
 Data = Mapping[str, object]
 Finding = tuple[Path, str]
@@ -116,6 +116,14 @@ def _max_output(data: Data) -> Iterator[Finding]:
                 "required, because this is not a well-known name; the most tokens that one "
                 "answer can have",
             )
+
+
+def _contexts(data: Data) -> Iterator[Finding]:
+    for path, block in walk(data, "models.*"):
+        if model := _valid(Model, block):
+            model = model.named(str(path[-1]))
+            if 0 < model.context < model.max_output:
+                yield (*path, "context"), f"is less than max_output, {model.max_output}"
 
 
 def _aliases(data: Data) -> Iterator[Finding]:
@@ -224,6 +232,7 @@ _CHECKS: Final[tuple[Callable[[Data], Iterator[Finding]], ...]] = (
     _addresses,
     _pepper,
     _max_output,
+    _contexts,
     _aliases,
     _max_tokens,
     _prices,

@@ -148,13 +148,14 @@ class Target(Block):
 
 class Model(Block):
     """A model as clients name it. In a Config all is filled in: a target has a `model` and,
-    if there is one, a `price`; `max_output` is positive."""
+    if there is one, a `price`; `max_output` is positive; `context` is 0 where it is not known."""
 
     targets: Annotated[tuple[Target, ...], f.NOT_EMPTY]
     aliases: tuple[f.Name, ...] = ()
     retries: f.Retries = 2
     price: Price | None = None
     max_output: f.Positive = 0
+    context: f.CountFromZero = 0
     output_param: OutputParam = "max_tokens"
     vision: f.Bool = True
     image_tokens: str = ""
@@ -164,7 +165,11 @@ class Model(Block):
         known = known_model(name)
         found: dict[str, Any] = {"output_param": output_param(name), "image_tokens": name}
         if known:
-            found |= {"max_output": known.max_output, "vision": known.vision}
+            found |= {
+                "max_output": known.max_output,
+                "context": known.context,
+                "vision": known.vision,
+            }
         targets = tuple(
             target.model_copy(
                 update={"model": target.model or name, "price": target.price or self.price}

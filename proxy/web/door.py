@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -30,7 +31,8 @@ def stopping() -> Draining:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The gateway's parts. `models` are there by their aliases, too.
+    """The gateway's parts. `models` are there by their aliases, too, and what clients are told of
+    them in `catalog`.
 
     `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing.
     `warnings` are of the store; `grace`: some requests can be served while it is away. `calls`
@@ -38,6 +40,7 @@ class Door:
     """
 
     models: Mapping[str, Model]
+    catalog: Mapping[str, Mapping[str, Any]]
     providers: Mapping[str, Provider]
     health: Health
     switches: Switches

@@ -11,7 +11,7 @@ from proxy.access import Access
 from proxy.domain.identity import Bound
 from proxy.domain.limits import NANO
 from proxy.domain.quota import State, resets_at
-from proxy.domain.routing import Model, find_model
+from proxy.domain.routing import find_model
 from proxy.web.answer import json_answer
 from proxy.web.door import DOOR
 from proxy.web.read import bearer_token
@@ -21,15 +21,16 @@ from proxy.web.trace import TRACE
 async def list_models(http: web.Request) -> web.Response:
     """GET /v1/models: those that the key may use, by name and by alias."""
     key = await _key(http)
-    models, names = http.app[DOOR].models, key.models
-    usable = [name for name, m in models.items() if "*" in names or m.name in names]
-    return json_answer({"object": "list", "data": [_model(n, models[n]) for n in usable]})
+    door, allowed = http.app[DOOR], key.models
+    usable = [n for n, m in door.models.items() if "*" in allowed or m.name in allowed]
+    return json_answer({"object": "list", "data": [door.catalog[name] for name in usable]})
 
 
 async def show_model(http: web.Request) -> web.Response:
     """GET /v1/models/{model}, as the SDKs' `models.retrieve`. Raises ModelNotFound."""
-    key, name = await _key(http), http.match_info["model"]
-    return json_answer(_model(name, find_model(http.app[DOOR].models, name, key.models)))
+    key, name, door = await _key(http), http.match_info["model"], http.app[DOOR]
+    find_model(door.models, name, key.models)
+    return json_answer(door.catalog[name])
 
 
 async def show_usage(http: web.Request) -> web.Response:
@@ -55,15 +56,6 @@ async def _key(http: web.Request) -> Access:
     key = await http.app[DOOR].keys.authenticate(bearer_token(http))
     http[TRACE].access = key
     return key
-
-
-def _model(name: str, model: Model) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": 0,
-        "owned_by": model.targets[0].provider,
-    }
 
 
 def _state(state: State, now: int) -> dict[str, Any]:

@@ -55,6 +55,7 @@ DEFAULTS = {
     "models.gpt-4o.retries": 2,
     "models.gpt-4o.price": None,
     "models.gpt-4o.max_output": 16384,
+    "models.gpt-4o.context": 128_000,
     "models.gpt-4o.output_param": "max_tokens",
     "models.gpt-4o.vision": True,
     "models.gpt-4o.image_tokens": "gpt-4o",

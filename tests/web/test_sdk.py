@@ -100,6 +100,22 @@ async def test_the_synchronous_client(gateway: Gateway, upstream: ScriptedUpstre
     assert set(models) == {"gpt-4o", "gpt-4o-mini", "gpt-4-vision-preview"}
 
 
+async def test_what_models_are(gateway: Gateway) -> None:
+    """Beside what the SDK knows of a model, it has the window, the cap, the price and vision."""
+    async with sdk(gateway, await gateway.key()) as client:
+        listed = {model.id: model async for model in client.models.list()}
+        one = await client.models.retrieve("gpt-4o")
+    assert one == listed["gpt-4o"]
+    assert (one.object, one.owned_by) == ("model", "openai")
+    price = {"input": 2.5, "output": 10.0, "cached_input": 2.5, "cache_write": 0.0}
+    assert one.model_extra == {
+        "context_window": 128_000,
+        "max_output": 16_384,
+        "vision": True,
+        "price": price,
+    }
+
+
 async def test_an_image(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     """An image as a data URI reaches the upstream as it is, and its tokens are counted."""
     upstream.script(chat_stream(["Red."], {**USAGE, "prompt_tokens": 267, "total_tokens": 270}))

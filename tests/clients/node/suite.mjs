@@ -142,6 +142,9 @@ test("a spent key is a RateLimitError after exactly one attempt", async () => {
 
 test("the models that the key may use are listed", async () => {
   const names = [];
-  for await (const entry of good().models.list()) names.push(entry.id);
+  for await (const entry of good().models.list()) {
+    names.push(entry.id);
+    assert.ok(entry.max_output > 0 && "price" in entry);
+  }
   assert.ok(names.includes(model));
 });
