@@ -13,7 +13,7 @@ from proxy.domain.errors import AnswerTooLarge, GatewayError, UpstreamFailed, Up
 from proxy.domain.meter import StreamMeter
 from proxy.domain.sse import EventTooLarge
 from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
-from proxy.providers.headers import DOWN, UPSTREAM_ID, passed_down
+from proxy.providers.headers import UPSTREAM_ID, passed_down
 from proxy.providers.kind import Translator
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call, Outgoing
@@ -70,10 +70,10 @@ async def relay(
                 trace.upstream_id = told.get(UPSTREAM_ID, "")
                 if call.status != 200:
                     raise await _refusal(call, attempt, told)
-                headers.update(told)
+                told |= headers
                 if not stream:
-                    return await _whole(call, trace, attempt, headers, lease)
-                return await _stream(call, http, door, trace, attempt, headers, lease)
+                    return await _whole(call, trace, attempt, told, lease)
+                return await _stream(call, http, door, trace, attempt, told, lease)
             except GatewayError as error:
                 failure = error
             except BaseException:
@@ -85,8 +85,6 @@ async def relay(
                 door.calls.discard(call)
                 call.leave()
             attempt = await another(http, door, trace, attempt, call, failure, lease)
-            for name in DOWN.values():
-                headers.pop(name, None)
     except BaseException as error:
         if isinstance(error, GatewayError):
             _account(lease.meter, trace, error)
