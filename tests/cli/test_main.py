@@ -63,7 +63,7 @@ def test_help_is_quick() -> None:
 def test_every_command() -> None:
     """Every command leads to a function, and its help has an example that it understands."""
     found = list(parsers(build_parser()))
-    assert len(found) == 23
+    assert len(found) == 26
     for parser in found:
         module, _, name = parser.get_default("run").partition(":")
         assert callable(getattr(import_module(f"proxy.cli.{module}"), name))
