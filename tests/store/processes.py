@@ -30,7 +30,8 @@ for _ in range(10):
         client.incr("visits")
 """
 INTERRUPTED = """
-import redis
+import redis, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored below a shell's "&"
 with EmbeddedValkey(data) as store, redis.Redis.from_url(store.url) as client:
     try:
         print(store.pid, store.url, flush=True)
