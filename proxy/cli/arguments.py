@@ -55,13 +55,21 @@ def _serving(commands: Commands) -> None:
     )
     demo.add_argument("--port", type=option(_port), metavar="N", help="default: 8080 or a free one")
     command(commands, "serve", "serving:serve", "the gateway", "visiongate serve", json=False)
-    command(
+    check = command(
         commands,
         "check",
         "serving:check",
         "validate the configuration and the store, every problem at once",
-        "visiongate -c config/visiongate.yaml check",
-        more="Ends with 2 if the configuration is wrong, 1 if the store cannot be used.",
+        "visiongate -c config/visiongate.yaml check\nvisiongate check --providers",
+        more="Ends with 2 if the configuration is wrong, 1 if the store or a provider that was "
+        "asked cannot be used.",
+    )
+    check.add_argument(
+        "--providers",
+        action="store_true",
+        help="ask each provider, with each of its keys, for its list of models, which costs "
+        "nothing: reachable? authorised? which configured models does it not list (a warning: it "
+        "may be an alias)?",
     )
 
 

@@ -68,6 +68,7 @@ def check(args: Namespace) -> int:
         "models": list(config.models),
         "plans": list(config.plans),
     }
+    failed = args.providers and _providers_fail(config, summary, as_json=args.json)
     try:
         store, warnings, missing = asyncio.run(_look(config))
     except (Failure, SchemaError) as error:
@@ -80,8 +81,21 @@ def check(args: Namespace) -> int:
     if missing:
         file = summary["config"]
         return _tell_problems([Problem(file, None, *stray) for stray in missing], as_json=args.json)
-    _tell_summary(summary, store, doubtful(config) + warnings, as_json=args.json)
-    return 0
+    warnings = doubtful(config) + warnings
+    _tell_summary(summary, store, warnings, as_json=args.json, ok=not failed)
+    return FAILED if failed else 0
+
+
+def _providers_fail(config: Config, summary: dict[str, Any], *, as_json: bool) -> bool:
+    """Whether one does; what was found is told, or added to what will be."""
+    from proxy.cli.providers import look_at_providers, tell_providers
+
+    asked = look_at_providers(config)
+    if as_json:
+        summary["provider_checks"] = asked
+    else:
+        tell_providers(asked)
+    return any(row["fault"] for row in asked)
 
 
 def _tell_problems(problems: list[Problem], *, as_json: bool) -> int:
@@ -93,10 +107,10 @@ def _tell_problems(problems: list[Problem], *, as_json: bool) -> int:
 
 
 def _tell_summary(
-    summary: dict[str, Any], store: dict[str, Any], warnings: list[str], *, as_json: bool
+    summary: dict[str, Any], store: dict[str, Any], warnings: list[str], *, as_json: bool, ok: bool
 ) -> None:
     if as_json:
-        show_json({"ok": True, **summary, "store": store, "warnings": warnings})
+        show_json({"ok": ok, **summary, "store": store, "warnings": warnings})
         return
     say_good(f"{summary.pop('config')} is right, and the store answers")
     where = f"{store['address']}, {store['version']}, schema {store['schema']}"

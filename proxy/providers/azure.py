@@ -16,8 +16,9 @@ import msgspec
 from proxy.domain.chat import ChatRequest
 from proxy.domain.sse import EventSplitter, data_of, event
 from proxy.providers import openai
-from proxy.providers.azure_urls import dated_url, url
+from proxy.providers.azure_urls import dated_models_url, dated_url, models_url, url
 from proxy.providers.kind import Kind, Variant
+from proxy.providers.listing import Listing
 
 
 @cache
@@ -79,9 +80,16 @@ def _translator(request: ChatRequest, created: int) -> _Annotated | None:
 def _variant(of: Variant) -> Kind:
     if not of.api_version:
         return KIND
-    return replace(KIND, url=partial(dated_url, of.api_version))
+    version = of.api_version
+    models = Listing(partial(dated_models_url, version), of_targets=False)
+    return replace(KIND, url=partial(dated_url, version), listing=models)
 
 
 KIND: Final = Kind(
-    url=url, headers=headers, encode=openai.encode, translator=_translator, variant=_variant
+    url=url,
+    headers=headers,
+    encode=openai.encode,
+    translator=_translator,
+    variant=_variant,
+    listing=Listing(models_url, of_targets=False),  # models that could be deployed
 )

@@ -26,6 +26,22 @@ def url(base_url: str, model: str) -> str:
     return f"{base_url.removesuffix(V1)}{V1}/chat/completions"
 
 
+def models_url(base_url: str) -> str:
+    """Where the v1 API lists models, not deployments.
+
+    Source: https://learn.microsoft.com/rest/api/microsoft-foundry/azureopenai/models
+    """
+    return f"{base_url.removesuffix(V1)}{V1}/models"
+
+
+def dated_models_url(version: str, base_url: str) -> str:
+    """Where a dated version does.
+
+    Source: https://learn.microsoft.com/rest/api/azureopenai/models/list
+    """
+    return f"{base_url}/openai/models?api-version={version}"
+
+
 def dated_url(version: str, base_url: str, model: str) -> str:
     """In a dated version; the deployment is in the path."""
     deployment = quote(model, safe="")

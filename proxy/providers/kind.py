@@ -11,6 +11,7 @@ from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
 from proxy.domain.sending import as_came, sent_messages
 from proxy.domain.steps import Steps
+from proxy.providers.listing import Listing
 
 
 class Translator(Protocol):
@@ -70,6 +71,7 @@ class Kind:
     where it is in that already, or nearly. `translator`: of a request and the time (Unix) at which
     it is answered; None, of a kind or of a request, where the answer is OpenAI's and passes byte
     for byte. `variant`: the kind as one provider speaks it; None where all speak it alike.
+    `listing`: of its models; None where it has none.
     """
 
     url: Callable[[str, str], str]
@@ -79,3 +81,4 @@ class Kind:
     refusal: Callable[[int, bytes], tuple[int, bytes]] | None = None
     translator: Callable[[ChatRequest, int], Translator | None] | None = None
     variant: Callable[[Variant], Kind] | None = None
+    listing: Listing | None = None

@@ -13,6 +13,7 @@ from proxy.domain.chat import ChatRequest
 from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
 from proxy.providers.kind import Kind, Variant
+from proxy.providers.listing import Listing
 from proxy.providers.quirks import QUIRKS
 
 #: Messages that go up as they came are encoded with the other fields up to here.
@@ -25,6 +26,11 @@ _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 def url(base_url: str, model: str) -> str:
     """Where a request goes; the model is named in its body."""
     return base_url + "/chat/completions"
+
+
+def models_url(base_url: str) -> str:
+    """Where models are listed: https://platform.openai.com/docs/api-reference/models/list"""
+    return base_url + "/models"
 
 
 @cache
@@ -78,4 +84,6 @@ def _variant(of: Variant) -> Kind:
     return replace(KIND, encode=partial(encode, stream_options=False))
 
 
-KIND: Final = Kind(url=url, headers=headers, encode=encode, variant=_variant)
+KIND: Final = Kind(
+    url=url, headers=headers, encode=encode, variant=_variant, listing=Listing(models_url)
+)

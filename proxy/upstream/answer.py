@@ -304,7 +304,9 @@ class Answer:
         if error.before:
             self._body(error.before)
         if self._error is None:
-            self._fail(UpstreamFailed(BROKEN))
+            failure = UpstreamFailed(BROKEN)
+            failure.__cause__ = error
+            self._fail(failure)
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

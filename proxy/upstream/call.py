@@ -19,6 +19,9 @@ OWN_HEADERS: Final = {
     "user-agent": "visiongate",
 }
 
+#: And of one without a body.
+GET_HEADERS: Final = {k: v for k, v in OWN_HEADERS.items() if k != "content-type"}
+
 BROKEN: Final = "The upstream could not be reached, or broke off its answer. Try again."
 LATE: Final = "The upstream did not answer in time. Try again."
 
@@ -173,3 +176,6 @@ class Transport(Protocol):
         """A call, of which nothing is sent before its `head` is asked for; `sent` is called when
         it is being written, from when on the upstream may bill it.
         """
+
+    def get(self, outgoing: Outgoing) -> Call:
+        """A call that only asks what its URL holds: a GET, without the body."""

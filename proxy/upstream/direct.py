@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.answer import Answer, Dropped
-from proxy.upstream.call import BROKEN, LATE, OWN_HEADERS, PART, Outgoing
+from proxy.upstream.call import BROKEN, GET_HEADERS, LATE, OWN_HEADERS, PART, Outgoing
 from proxy.upstream.connection import Connection
 from proxy.upstream.http1 import header_lines
 from proxy.upstream.pool import Origin, Pool, located
@@ -30,6 +30,9 @@ class DirectTransport:
 
     def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> DirectCall:
         return DirectCall(self._pool, outgoing, sent)
+
+    def get(self, outgoing: Outgoing) -> DirectCall:
+        return _Get(self._pool, outgoing, lambda: None)
 
 
 @lru_cache(512)
@@ -156,3 +159,18 @@ class DirectCall(Answer):
             made.close()
             raise self._reason
         return made
+
+
+class _Get(DirectCall):
+    """On a connection of its own, so that it says what a new one would meet."""
+
+    __slots__ = ()
+
+    async def head(self) -> None:
+        self._origin, host, target = located(self._outgoing.url)
+        lines = header_lines({"host": host, **GET_HEADERS, **self._outgoing.headers})
+        self.attach(await self._connect())
+        self._transport.write(f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode())
+        self._sent = True
+        while not self.status:
+            await self._more()

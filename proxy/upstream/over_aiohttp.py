@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from proxy.upstream.call import BROKEN, LATE, OWN_HEADERS, Outgoing, Sink, gathered
+from proxy.upstream.call import BROKEN, GET_HEADERS, LATE, OWN_HEADERS, Outgoing, Sink, gathered
 
 #: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
 #: what aiohttp's reader raises where the connection is closed and nobody told it why.
@@ -65,11 +65,15 @@ class AiohttpTransport:
     def open(self, outgoing: Outgoing, sent: Callable[[], None]) -> AiohttpCall:
         return AiohttpCall(self, outgoing, sent)
 
-    async def ask(self, outgoing: Outgoing, body: _Body) -> aiohttp.ClientResponse:
-        response = await self._session.post(
+    def get(self, outgoing: Outgoing) -> AiohttpCall:
+        return AiohttpCall(self, outgoing, None)
+
+    async def ask(self, outgoing: Outgoing, body: _Body | None) -> aiohttp.ClientResponse:
+        response = await self._session.request(
+            "GET" if body is None else "POST",
             outgoing.url,
             data=body,
-            headers={**OWN_HEADERS, **outgoing.headers},
+            headers={**(GET_HEADERS if body is None else OWN_HEADERS), **outgoing.headers},
             allow_redirects=False,
             proxy=_proxy(outgoing.url),
             timeout=aiohttp.ClientTimeout(total=None, connect=outgoing.timeouts.connect),
@@ -115,7 +119,7 @@ class AiohttpCall:
     _response: aiohttp.ClientResponse | None = None
 
     def __init__(
-        self, transport: AiohttpTransport, outgoing: Outgoing, sent: Callable[[], None]
+        self, transport: AiohttpTransport, outgoing: Outgoing, sent: Callable[[], None] | None
     ) -> None:
         self._transport = transport
         self._outgoing = outgoing
@@ -131,16 +135,16 @@ class AiohttpCall:
         self._flowing.set()
 
     async def head(self) -> None:
-        body = _Body(self._outgoing, self._called)
+        body = None if self._called is None else _Body(self._outgoing, self._called)
         try:
             async with self._asking:
                 response = self._response = await self._transport.ask(self._outgoing, body)
         except _FAULTS as error:
-            self.asked = body.sent
+            self.asked = body is not None and body.sent
             if self._reason is not None:
                 raise self._reason from None
             failure = _translated(error)
-            failure.billed = failure.billed and body.sent
+            failure.billed = failure.billed and self.asked
             raise failure from error
         self.asked = True
         if self._reason is not None:  # which came in the very turn of the answer

@@ -12,6 +12,7 @@ from proxy.providers.anthropic.answer import Answer
 from proxy.providers.anthropic.refusal import refusal
 from proxy.providers.anthropic.request import encode, translate
 from proxy.providers.kind import Kind
+from proxy.providers.listing import Listing
 
 #: Source: https://platform.claude.com/docs/en/api/versioning
 VERSION: Final = "2023-06-01"
@@ -21,7 +22,19 @@ _VERSIONED = re.compile(r"/v\d+\Z", re.ASCII)
 
 def url(base_url: str, model: str) -> str:
     """Where messages go; the base may say the version, as other vendors' do, or leave it out."""
-    return f"{base_url}/messages" if _VERSIONED.search(base_url) else f"{base_url}/v1/messages"
+    return f"{_versioned(base_url)}/messages"
+
+
+def models_url(base_url: str) -> str:
+    """Where models are listed, as many as there may be on a page.
+
+    Source: https://platform.claude.com/docs/en/api/models-list
+    """
+    return f"{_versioned(base_url)}/models?limit=1000"
+
+
+def _versioned(base_url: str) -> str:
+    return base_url if _VERSIONED.search(base_url) else f"{base_url}/v1"
 
 
 @cache
@@ -43,4 +56,5 @@ KIND: Final = Kind(
     messages=translate,
     refusal=refusal,
     translator=translator,
+    listing=Listing(models_url),
 )
