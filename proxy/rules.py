@@ -30,6 +30,9 @@ from proxy.upstream.call import Provider, Timeouts
 _THINKS: Final = re.compile(
     r"(?:^|/)(?:o\d|gpt-5)|gemini-(?:2\.5|[3-9])|deepseek-(?:r|reasoner)|qwq|qwen3"
     r"|grok-(?:3-mini|[4-9])|magistral|gpt-oss|thinking|reason"
+    # From the fifth on, unless it is switched off. Source:
+    # https://platform.claude.com/docs/en/models/opus-5/whats-new-opus-5
+    r"|claude-[a-z]+-(?:[5-9]\b|[1-9]\d\b|preview)"
 )
 
 

@@ -33,6 +33,17 @@ def build(name: str, *served: str) -> Model:
         ("gemini-2.0-flash", False),
         ("deepseek-reasoner", True),
         ("llava:13b", False),
+        ("claude-opus-5", True),
+        ("claude-sonnet-5-5", True),
+        ("anthropic/claude-haiku-5.5", True),
+        ("anthropic.claude-fable-5-1", True),
+        ("claude-mythos-preview", True),
+        ("claude-opus-10", True),
+        ("claude-opus-4-8", False),
+        ("claude-sonnet-4-5", False),
+        ("claude-opus-4-20250514", False),
+        ("claude-3-5-haiku-20241022", False),
+        ("claude-3-opus", False),
     ],
 )
 def test_who_thinks_in_secret(served: str, hidden: bool) -> None:
