@@ -39,7 +39,7 @@ class StreamMeter:
 
     `complete` is true once the provider's own end mark has come, `error_sent` once an
     error event of the upstream's has passed to the client. `so_far` is asked, where there is one,
-    until a usage has come: what is known of it all the same, and whether output is hidden.
+    until output has been told: what is known all the same, and whether some is hidden.
     """
 
     __slots__ = (
@@ -169,9 +169,9 @@ class StreamMeter:
         if self._failed and not self._delivered and self._usage is None:
             phase = REFUSED
         usage, hidden = self._usage, self._hidden_output
-        if usage is None and self.so_far is not None:
+        if self.so_far is not None and (usage is None or not usage.output):
             told, hides = self.so_far()
-            usage, hidden = read_usage(told, self._most), hidden or hides
+            usage, hidden = usage or read_usage(told, self._most), hidden or hides
         return Outcome(phase, usage, self._delivered, hidden, self._tokenizer.exact)
 
     def _cut(self, data: bytes) -> bytes:

@@ -154,7 +154,7 @@ class Answer:
         message = read.message
         if message is None or self._head:
             raise _not_understood()
-        self._usage.add(message.usage)
+        self._usage.begin(message.usage)
         base = {"id": message.id, "object": "chat.completion.chunk", "created": self._created}
         opened = _encode({**base, "model": message.model})[:-1]
         self._head = b"data: " + opened + b',"choices":['

@@ -13,6 +13,8 @@ from msgspec import Raw, Struct
 
 from proxy.domain.usage import MOST_TOKENS
 
+_NONE: Final = Raw(b"null")
+
 
 class OutputDetails(Struct):
     thinking_tokens: int | None = None
@@ -55,7 +57,7 @@ class Message(Struct):
     content: list[Block] | None = None
     stop_reason: str | None = None
     stop_details: StopDetails | None = None
-    usage: Usage | None = None
+    usage: Raw = _NONE
 
 
 class Event(Struct):
@@ -64,13 +66,14 @@ class Event(Struct):
     message: Message | None = None
     content_block: Block | None = None
     delta: Delta | None = None
-    usage: Usage | None = None
+    usage: Raw = _NONE
 
 
 class _Type(Struct):
     type: str = ""
 
 
+_read_usage = msgspec.json.Decoder(Usage | None).decode
 read_event = msgspec.json.Decoder(Event).decode
 read_type = msgspec.json.Decoder(_Type).decode
 read_message = msgspec.json.Decoder(Message).decode
@@ -85,8 +88,19 @@ class Count:
     def __init__(self) -> None:
         self.input = self.output = self.cache_write = self.cache_read = self.thinking = 0
 
-    def add(self, told: Usage | None) -> None:
-        """What is told later stands for all so far; some servers tell a part of it once only."""
+    def begin(self, usage: Raw) -> None:
+        """What is told of output before there is any is not all of it."""
+        self.add(usage)
+        self.output = self.thinking = 0
+
+    def add(self, usage: Raw) -> None:
+        """What is told later stands for all so far; some servers tell a part of it once only. What
+        cannot be read is not believed: an answer is one without it.
+        """
+        try:
+            told = _read_usage(usage)
+        except FAULTS:
+            return
         if told is None:
             return
         self.input = _larger(self.input, told.input_tokens)
