@@ -1,5 +1,5 @@
-"""Providers of each kind that answer as none should, streamed and whole: what the client sees is
-whole or an error, never neither, and what is charged is the vendor's figure or ours, never nothing."""
+"""Providers of each kind that answer as none should: what the client sees is whole or an error,
+never neither, and what is charged is the vendor's figure or ours, never nothing."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ async def test_only_what_nobody_asked_for_is_missing(
 
 
 @pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
-@pytest.mark.parametrize("name", ["text.json", "tools.json", "refusal.json"])
+@pytest.mark.parametrize("name", ["text.json", "image.json", "tools.json", "refusal.json"])
 async def test_a_whole_answer(
     open_vendor: OpenVendor, upstream: ScriptedUpstream, vendor: Vendor, name: str
 ) -> None:
