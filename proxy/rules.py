@@ -22,7 +22,6 @@ from proxy.images.rewrite import RewriteRule
 from proxy.images.tokens import UNKNOWN, formula_for, image_tokens, largest
 from proxy.images.urls import UrlRules
 from proxy.providers.kind import Kind, Variant
-from proxy.providers.quirks import QUIRKS
 from proxy.providers.registry import kind_of
 from proxy.upstream.call import Provider, Timeouts
 
@@ -92,7 +91,7 @@ def _model(name: str, model: cfg.Model, providers: dict[str, cfg.Provider]) -> M
             else {model.image_tokens}
         ),
         inline_images=any(provider.image_urls == "inline" for provider in providers.values()),
-        kinds=frozenset(filter(None, map(_image_limits, providers.values()))),
+        kinds=frozenset(filter(None, (_kind(p).image_limits for p in providers.values()))),
         retries=model.retries,
     )
 
@@ -101,15 +100,11 @@ def _kind(provider: cfg.Provider) -> Kind:
     return kind_of(provider.kind, Variant(provider.quirks, provider.api_version))
 
 
-def _image_limits(provider: cfg.Provider) -> str:
-    return QUIRKS[provider.quirks].image_limits if provider.kind == "openai" else provider.kind
-
-
 def _served(target: str, ours: tuple[str, ...], provider: cfg.Provider) -> str:
     """The name that tells which model a target is: a deployment's may be anything, and where it
     tells nothing, ours does.
     """
-    names = (target, *ours) if provider.kind == "azure" else (target,)
+    names = (target, *ours) if _kind(provider).deployments else (target,)
     return next((name for name in names if _tells(name)), target)
 
 

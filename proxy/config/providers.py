@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 from proxy.images.urls import is_inner
 from proxy.providers.azure_urls import DEPLOYMENTS, V1, better_place
 from proxy.providers.quirks import NONE, QUIRKS, quirks_at
+from proxy.providers.registry import KINDS
 
-from .problems import Path
+from .problems import Path, one_of
 
 if TYPE_CHECKING:
     from .schema import Config
 
-ProviderKind = Literal["openai", "azure", "anthropic"]
 ServerQuirks = Literal["none", "openai", "gemini", "mistral", "groq", "openrouter", "ollama"]
 
 #: What clients add to a base URL.
@@ -26,6 +26,13 @@ _ENDPOINTS: Final = ("/chat/completions", "/v1/messages", "/messages")
 
 Provider = Mapping[str, object]
 Found = Iterator[tuple[Path, str]]
+
+
+def check_kind(kind: str) -> str:
+    """Raise ValueError for what is in no row of the registry."""
+    if kind not in KINDS:
+        raise ValueError(f"must be {one_of(list(KINDS))}")
+    return kind
 
 
 def default_quirks(data: dict[str, Any]) -> Any:

@@ -27,7 +27,7 @@ from proxy.domain.limits import ANY_MODEL, Limit, parse_limit
 from . import fields as f
 from .block import Block, overlay
 from .known import OutputParam, known_model, output_param
-from .providers import ProviderKind, ServerQuirks, default_image_urls, default_quirks
+from .providers import ServerQuirks, check_kind, default_image_urls, default_quirks
 
 Detail = Literal["low", "high", "auto", "original"]
 Format = Literal["png", "jpeg", "gif", "webp"]
@@ -108,7 +108,7 @@ class Breaker(Block):
 class Provider(Block):
     """An upstream. A local server may have no key. `quirks` is whose of providers/quirks.py."""
 
-    kind: ProviderKind = "openai"
+    kind: Annotated[str, AfterValidator(check_kind)] = "openai"
     base_url: f.BaseUrl
     api_version: f.ApiVersion = ""
     quirks: ServerQuirks = Field(default_factory=default_quirks)

@@ -18,7 +18,6 @@ from proxy.domain.sse import EventSplitter, data_of, event
 from proxy.providers import openai
 from proxy.providers.azure_urls import dated_models_url, dated_url, models_url, url
 from proxy.providers.kind import Kind, Variant
-from proxy.providers.listing import Listing
 
 
 @cache
@@ -80,9 +79,8 @@ def _translator(request: ChatRequest, created: int) -> _Annotated | None:
 def _variant(of: Variant) -> Kind:
     if not of.api_version:
         return KIND
-    version = of.api_version
-    models = Listing(partial(dated_models_url, version), of_targets=False)
-    return replace(KIND, url=partial(dated_url, version), listing=models)
+    dated = partial(dated_url, of.api_version)
+    return replace(KIND, url=dated, models_url=partial(dated_models_url, of.api_version))
 
 
 KIND: Final = Kind(
@@ -91,5 +89,7 @@ KIND: Final = Kind(
     encode=openai.encode,
     translator=_translator,
     variant=_variant,
-    listing=Listing(models_url, of_targets=False),  # models that could be deployed
+    models_url=models_url,
+    deployments=True,
+    image_limits="azure",
 )

@@ -11,7 +11,6 @@ from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
 from proxy.domain.sending import as_came, sent_messages
 from proxy.domain.steps import Steps
-from proxy.providers.listing import Listing
 
 
 class Translator(Protocol):
@@ -71,7 +70,9 @@ class Kind:
     where it is in that already, or nearly. `translator`: of a request and the time (Unix) at which
     it is answered; None, of a kind or of a request, where the answer is OpenAI's and passes byte
     for byte. `variant`: the kind as one provider speaks it; None where all speak it alike.
-    `listing`: of its models; None where it has none.
+    `models_url`: from a base URL to where its models are listed, at no cost; None where nowhere.
+    `deployments`: that is what its targets name, and their names may be anything. `image_limits`:
+    whose row of images/kinds.py is its own; "" where none is known.
     """
 
     url: Callable[[str, str], str]
@@ -81,4 +82,6 @@ class Kind:
     refusal: Callable[[int, bytes], tuple[int, bytes]] | None = None
     translator: Callable[[ChatRequest, int], Translator | None] | None = None
     variant: Callable[[Variant], Kind] | None = None
-    listing: Listing | None = None
+    models_url: Callable[[str], str] | None = None
+    deployments: bool = False
+    image_limits: str = ""

@@ -1,20 +1,11 @@
-"""Where providers list their models, which costs nothing, and what of a list is read. Pure."""
+"""What is read of the lists that providers have of their models. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
-
-
-class Listing(NamedTuple):
-    """Where a kind lists its models: from a base URL to the list's. `of_targets`: a target is
-    named as it is there.
-    """
-
-    url: Callable[[str], str]
-    of_targets: bool = True
 
 
 class Listed(NamedTuple):

@@ -13,7 +13,6 @@ from proxy.domain.chat import ChatRequest
 from proxy.domain.cuts import Pieces
 from proxy.domain.routing import Target
 from proxy.providers.kind import Kind, Variant
-from proxy.providers.listing import Listing
 from proxy.providers.quirks import QUIRKS
 
 #: Messages that go up as they came are encoded with the other fields up to here.
@@ -79,11 +78,9 @@ def _with_usage(options: msgspec.Raw) -> dict[str, Any]:
 
 
 def _variant(of: Variant) -> Kind:
-    if QUIRKS[of.quirks].stream_options:
-        return KIND
-    return replace(KIND, encode=partial(encode, stream_options=False))
+    row = QUIRKS[of.quirks]
+    encoding = encode if row.stream_options else partial(encode, stream_options=False)
+    return replace(KIND, encode=encoding, image_limits=row.image_limits)
 
 
-KIND: Final = Kind(
-    url=url, headers=headers, encode=encode, variant=_variant, listing=Listing(models_url)
-)
+KIND: Final = Kind(url=url, headers=headers, encode=encode, variant=_variant, models_url=models_url)

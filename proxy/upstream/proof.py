@@ -72,24 +72,24 @@ async def prove(
 
 async def _gives_to_all(asked: Asked, transport: Transport) -> bool:
     """Whether who has no key gets the list all the same."""
-    if not asked.provider.api_keys or asked.provider.kind.listing is None:
+    if not asked.provider.api_keys or asked.provider.kind.models_url is None:
         return False
     return not (await _ask(asked, transport, None, None)).fault
 
 
 async def _ask(asked: Asked, transport: Transport, number: int | None, key: str | None) -> Proof:
     provider = asked.provider
-    listing, limits = provider.kind.listing, provider.timeouts
+    listed_at, limits = provider.kind.models_url, provider.timeouts
     # A list is not thought about: it gets the time of a first byte, from its first to its last.
     limits = replace(limits, total=min(limits.total, limits.first_byte))
-    url = listing.url(asked.base_url) if listing else asked.base_url
-    headers = provider.kind.headers(key) if listing else {}  # a key is for what is known alone
+    url = listed_at(asked.base_url) if listed_at else asked.base_url
+    headers = provider.kind.headers(key) if listed_at else {}  # a key is for what is known alone
     call = transport.get(Outgoing(url=url, headers=headers, body=(), timeouts=limits))
     proof = Proof(provider.name, number)
     try:
         await call.head()
         proof = replace(proof, reachable=True, seconds=monotonic() - call.begun)
-        if listing is None:
+        if listed_at is None:
             return replace(proof, remark="answers; its kind has no list to prove more by")
         found = _read(call, await call.read(_LARGEST_LIST))
     except UpstreamFailed as error:
@@ -100,7 +100,7 @@ async def _ask(asked: Asked, transport: Transport, number: int | None, key: str 
         fault = refused(found, url, call.headers.get("location"), key)
         return replace(proof, authorised=False if found in _REFUSED else None, fault=fault)
     proof = replace(proof, authorised=None if key is None else True)
-    if not listing.of_targets:
+    if provider.kind.deployments:
         return replace(proof, remark="lists no deployments: they are not proved")
     return replace(proof, unlisted=unlisted(found, asked.models) if found.whole else None)
 

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from proxy.config import doubtful
-from proxy.config.providers import ProviderKind, ServerQuirks
+from proxy.config.providers import ServerQuirks
 from proxy.providers.quirks import QUIRKS, Quirks, quirks_at
 from proxy.providers.registry import KINDS
 
@@ -24,9 +24,21 @@ def provider(base_url: str, **more: str) -> str:
 
 
 def test_every_word_has_a_row() -> None:
-    """The kinds and quirks that a config can name are those of the tables."""
-    assert set(get_args(ProviderKind)) == KINDS.keys()
+    """The quirks that a config can name are those of the table."""
     assert set(get_args(ServerQuirks)) == QUIRKS.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds(kind: str) -> None:
+    """The kinds that a config can name are those of the registry."""
+    assert read(provider("https://r.example", kind=kind)).providers["openai"].kind == kind
+
+
+def test_a_kind_that_nobody_knows() -> None:
+    """Of a kind that is in no row the message names all that are."""
+    assert found(provider(BASE, kind="opanai")) == {
+        "providers.openai.kind": "must be 'openai', 'azure' or 'anthropic'"
+    }
 
 
 @pytest.mark.parametrize("row", [row for row in QUIRKS.values() if row.host])

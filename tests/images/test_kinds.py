@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import get_args
 
 import pytest
 
-from proxy.config.schema import Provider
 from proxy.domain.errors import ImageRefused
 from proxy.images.guard import ImageGuard
 from proxy.images.kinds import KINDS, limits_of
 from proxy.images.policy import ImageLimits, narrowest
 from proxy.images.sniff import ImageInfo
 from proxy.images.visit import Fetched
+from proxy.providers import registry
+from proxy.providers.quirks import QUIRKS
 from tests.domain.bodies import asks, parse
 from tests.images.samples import SAMPLES, data_uri, make_image, make_policy, write_png
 
@@ -50,8 +50,10 @@ async def admit(urls: list[str], *kinds: str, mode: str = "inspect", **info: obj
 
 
 def test_every_kind_has_a_row() -> None:
-    """Each kind that the config knows has its limits, for few images and for too many."""
-    assert set(get_args(Provider.model_fields["kind"].annotation)) == KINDS.keys()
+    """Each row that a kind or a server names is there, for few images and for too many."""
+    named = {kind.image_limits for kind in registry.KINDS.values()}
+    named |= {server.image_limits for server in QUIRKS.values()}
+    assert named - {""} == KINDS.keys()
     for kind, rows in KINDS.items():
         assert [row.max_count for row in rows] == sorted({row.max_count for row in rows})
         assert limits_of(kind, 1) == rows[0]

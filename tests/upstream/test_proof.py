@@ -180,7 +180,7 @@ async def test_each_kind(
 async def test_a_kind_without_a_list(up: ScriptedUpstream, transport: Transport) -> None:
     """Without a list only an answer is proved, and no key is sent to learn so much."""
     up.script(error_json(404, "no"))
-    (proof,) = await prove(asked(up.url, kind=replace(KINDS["openai"], listing=None)), transport)
+    (proof,) = await prove(asked(up.url, kind=replace(KINDS["openai"], models_url=None)), transport)
     assert (proof.reachable, proof.authorised, proof.fault) == (True, None, "")
     assert "no list" in proof.remark
     assert [(came.path, came.header("authorization")) for came in up.requests] == [("/v1", None)]

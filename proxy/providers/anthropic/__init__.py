@@ -12,7 +12,6 @@ from proxy.providers.anthropic.answer import Answer
 from proxy.providers.anthropic.refusal import refusal
 from proxy.providers.anthropic.request import encode, translate
 from proxy.providers.kind import Kind
-from proxy.providers.listing import Listing
 
 #: Source: https://platform.claude.com/docs/en/api/versioning
 VERSION: Final = "2023-06-01"
@@ -56,5 +55,6 @@ KIND: Final = Kind(
     messages=translate,
     refusal=refusal,
     translator=translator,
-    listing=Listing(models_url),
+    models_url=models_url,
+    image_limits="anthropic",
 )
