@@ -1,15 +1,13 @@
 """Configuration: YAML and the environment in, a frozen Config out, or every error at once."""
 
 from .catalog import build_catalog
+from .images import Hosts, ImageDetail, Images, Rewrite
 from .load import load_config, parse_config
 from .problems import ConfigError, Problem
 from .providers import doubtful
 from .schema import (
     Admin,
     Config,
-    Hosts,
-    ImageDetail,
-    Images,
     Keys,
     MaxTokens,
     Metrics,
@@ -17,7 +15,6 @@ from .schema import (
     Plan,
     Price,
     Provider,
-    Rewrite,
     Server,
     Store,
     Target,

@@ -16,10 +16,11 @@ from proxy.images.rewrite import RewriteRule
 
 from .block import Block, overlay
 from .fields import STORE_SCHEMES
+from .images import Images, Rewrite
 from .known import known_model
 from .problems import Path, nearest, show_path
 from .providers import find_wrong
-from .schema import Images, MaxTokens, Model, Rewrite
+from .schema import MaxTokens, Model
 
 Data = Mapping[str, object]
 Finding = tuple[Path, str]

@@ -30,12 +30,6 @@ def row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    async with ScriptedUpstream() as up:
-        yield up
-
-
-@pytest.fixture
 async def gate(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gateway]:
     provider = {"kind": "toy", "base_url": upstream.url, "api_key": "sk-toy",
                 "breaker": {"failures": 0}}  # fmt: skip
