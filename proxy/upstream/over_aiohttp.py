@@ -18,8 +18,9 @@ from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.call import BROKEN, GET_HEADERS, LATE, OWN_HEADERS, Outgoing, Sink, gathered
 
 #: A body that ends early, a connection that drops: all one to the client. A RuntimeError is
-#: what aiohttp's reader raises where the connection is closed and nobody told it why.
-_FAULTS: Final = (aiohttp.ClientError, OSError, RuntimeError)
+#: what aiohttp's reader raises where the connection is closed and nobody told it why, a
+#: UnicodeError what a resolver does of a host that is no name.
+_FAULTS: Final = (aiohttp.ClientError, OSError, RuntimeError, UnicodeError)
 
 
 class _Body(aiohttp.Payload):

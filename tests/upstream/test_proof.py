@@ -388,3 +388,58 @@ async def test_tls_to_who_speaks_none(transport: Transport) -> None:
         port = server.sockets[0].getsockname()[1]
         (proof,) = await prove(asked(f"https://127.0.0.1:{port}/v1"), transport)
     assert proof.fault == "speaks no TLS there: is it http://?"
+
+
+async def test_a_name_that_can_be_none(transport: Transport) -> None:
+    """A host with a label longer than names have is told to be none."""
+    (proof,) = await prove(asked(f"http://{'a' * 70}.example/v1"), transport)
+    assert proof.fault in (
+        "has no host of that name: is base_url right?",
+        "its name is not known (DNS): is base_url right?",
+    )
+
+
+async def test_a_proxy_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment's proxy does not answer, it is told of, and not the provider."""
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        port = once.getsockname()[1]
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    transport = AiohttpTransport()
+    (proof,) = await prove(asked("http://provider.example/v1"), transport)
+    await transport.close()
+    assert proof.fault == "the proxy that the environment names does not lead there"
+
+
+async def test_a_head_without_an_end(up: ScriptedUpstream, transport: Transport) -> None:
+    """A head that comes a header at a time, for ever, is no answer in time."""
+    limits = Timeouts(connect=5, first_byte=0.1, idle=5, total=900)
+    script = [Raw(b"HTTP/1.1 200 OK\r\nx-a: 1\r\n"), Pause(asyncio.Event())]
+    assert await fault_of(up, transport, *script, limits=limits) == "no answer within 0.1 s"
+
+
+async def test_one_that_fails_ends_nothing(up: ScriptedUpstream, transport: Transport) -> None:
+    """A key whose connection breaks leaves the others theirs."""
+
+    def answer(came: Recorded) -> Iterable[Step]:
+        broken = came.header("authorization") == "Bearer broken"
+        return [Reset()] if broken else vendor("gpt-4o")(came)  # type: ignore[operator]
+
+    up.script(answer)
+    proofs = await prove(asked(up.url, keys=("broken", KEY)), transport)
+    assert [(p.reachable, p.authorised) for p in proofs] == [(False, None), (True, True)]
+
+
+async def test_left_half_way(up: ScriptedUpstream) -> None:
+    """Who is told to stop leaves no connection behind."""
+    up.script([Pause(asyncio.Event())])
+    transport = DirectTransport()
+    task = asyncio.create_task(prove(asked(up.url, keys=("a", "b")), transport))
+    await up.wait_requests(3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await up.wait_closed(3)
+    assert transport.busy == 0
+    await transport.close()
