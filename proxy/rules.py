@@ -31,7 +31,7 @@ _THINKS: Final = re.compile(
     r"|grok-(?:3-mini|[4-9])|magistral|gpt-oss|thinking|reason"
     # From the fifth on, unless it is switched off. Source:
     # https://platform.claude.com/docs/en/models/opus-5/whats-new-opus-5
-    r"|claude-[a-z]+-(?:[5-9]\b|[1-9]\d\b|preview)"
+    r"|claude-[a-z]+-(?:[5-9]|[1-9]\d\b|preview)"
 )
 
 

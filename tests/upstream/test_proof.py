@@ -302,7 +302,7 @@ async def test_a_slow_head(up: ScriptedUpstream, transport: Transport) -> None:
 
 async def test_a_list_without_an_end(up: ScriptedUpstream, transport: Transport) -> None:
     """A list may take no longer than an answer's first byte, however long an answer may take."""
-    limits = Timeouts(connect=5, first_byte=0.2, idle=5, total=900)
+    limits = Timeouts(connect=5, first_byte=0.2, idle=900, total=900)
     script = [Head(), Send(b'{"da'), Pause(asyncio.Event())]
     told = await fault_of(up, transport, *script, limits=limits)
     assert told == "begins to answer, and does not come to an end in time"
