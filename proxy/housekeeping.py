@@ -163,8 +163,8 @@ class House:
         while True:
             try:
                 await chore()
-            except StoreUnavailable:
-                pass  # told elsewhere; tried again
+            except StoreUnavailable:  # tried again
+                self._door.metrics.store_errors.inc()
             except Exception as error:
                 kind = type(error).__name__  # its words may tell too much
                 self._keeping.alarm("chore_failed", chore=chore.__name__, error=kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -32,6 +33,9 @@ Of = Literal["livesum", "livemax", "livemin", "livemostrecent"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
+
+#: When this process, or the one that it was forked from, began to count.
+_STARTED: Final = time.time()
 
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 _FIRST: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60)
@@ -145,6 +149,8 @@ class Metrics:
         self.alarms = counters("alarms", "What an operator must look into.", ("event",))
         self.store_errors = counter("store_errors", "Times the store could not be reached.")
         gauge("workers", "Workers running.").set(1)
+        since = gauge("start_time_seconds", "Since when the counters count.", of="livemin")
+        since.set(_STARTED)
         config = gauge("config_info", "The config in use.", ("hash",), "livemax")
         config.labels(config_hash).set(1)
         build = gauge("build_info", "The release running.", ("version",), "livemax")

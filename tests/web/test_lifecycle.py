@@ -36,6 +36,7 @@ async def test_the_store_goes_away(
 ) -> None:
     """Without its store a gateway is alive, not ready, and refuses with a time to come again."""
     monkeypatch.setattr("proxy.app._SETTLE_DEADLINE", 0.1)  # nobody will take what is left
+    monkeypatch.setattr("proxy.housekeeping._LOOK_EVERY", 3600)  # its misses are counted as well
     upstream.script(chat_stream(["Hi"], USAGE))
     async with AsyncExitStack() as stack:
         with run_valkey(tmp_path) as url:

@@ -65,6 +65,17 @@ async def test_deny(store_url: str, upstream: ScriptedUpstream) -> None:
         assert await gate.used(key) == {"tokens": (30, 0)}
 
 
+async def test_a_gateway_that_nobody_asks(
+    store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells all the same that its store cannot be reached."""
+    monkeypatch.setattr(housekeeping, "_LOOK_EVERY", 0.02)
+    async with wired(store_url, upstream) as (wire, gate):
+        wire.cut()
+        sample = gate.door.metrics.registry.get_sample_value
+        await until(lambda: (sample("visiongate_store_errors_total") or 0) >= 3)
+
+
 async def test_allow(
     store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
