@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from grafana.source.panels import DATASOURCE, Json
+from grafana.source.panels import DATASOURCE, Json, link
 from grafana.source.queries import PREFIX
 
 FOLDER: Final = Path(__file__).parents[1] / "dashboards"
@@ -34,12 +34,6 @@ def make(
     since: str,
 ) -> Json:
     """A dashboard. `since` is the beginning of what is shown at first."""
-    link = {
-        "title": "visiongate",
-        "type": "dashboards",
-        "tags": ["visiongate"],
-        "icon": "dashboard",
-    }
     return {
         "uid": f"visiongate-{name}",
         "title": f"visiongate / {title}",
@@ -53,16 +47,7 @@ def make(
         "refresh": "1m",
         "time": {"from": since, "to": "now"},
         "annotations": {"list": [_restarts()]},
-        "links": [
-            {
-                **link,
-                "tooltip": "",
-                "asDropdown": False,
-                "targetBlank": False,
-                "includeVars": True,
-                "keepTime": True,
-            }
-        ],
+        "links": [link("visiongate", tags=["visiongate"])],
         "templating": {"list": [_datasource(), _job(), *map(_variable, variables)]},
         "panels": [
             {"id": number, **panel} for number, panel in enumerate(_placed(sections), start=1)
@@ -124,7 +109,7 @@ def _chosen(name: str, found: str) -> Json:
         "label": name.capitalize(),
         "type": "query",
         "datasource": DATASOURCE,
-        "query": {"query": found, "refId": "A", "qryType": 1},
+        "query": found,
         "definition": found,
         "regex": "/.+/",
         "refresh": 2,

@@ -10,6 +10,7 @@ from grafana.source.panels import (
     Json,
     bars,
     graph,
+    link,
     query,
     stat,
     table,
@@ -99,7 +100,7 @@ def _nearest() -> Json:
         most=1,
     )
     url = "/d/visiongate-usage?var-team=${__field.labels.team}&${datasource:queryparam}"
-    made["fieldConfig"]["defaults"]["links"] = [{"title": "This team alone", "url": url}]
+    made["fieldConfig"]["defaults"]["links"] = [link("This team alone", url=url)]
     return made
 
 

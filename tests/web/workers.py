@@ -86,8 +86,9 @@ class Worker:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, store_url: str, upstream: str, drain: str, workers: int = 1
+    folder: Path, store_url: str, upstream: str, drain: str, workers: int = 1, **changes: Any
 ) -> AsyncIterator[Worker]:
+    """A gateway that serves, with `changes` over its usual configuration."""
     given = {
         "store": {"url": store_url, "data": str(folder / "var")},
         "keys": {"pepper": PEPPER},
@@ -95,7 +96,7 @@ async def serving(
         "server": {"drain": drain, "workers": workers},
     }
     config = folder / "visiongate.yaml"
-    config.write_text(yaml.safe_dump(merged(CONFIG, given)))
+    config.write_text(yaml.safe_dump(merged(merged(CONFIG, given), changes)))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "proxy", "serve", "-c", str(config)),
         stdout=asyncio.subprocess.PIPE,
