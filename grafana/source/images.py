@@ -15,8 +15,9 @@ from grafana.source.panels import (
     query,
     stat,
 )
-from grafana.source.queries import counted, quantile, rate, series
+from grafana.source.queries import Queries
 
+_Q: Final = Queries("team", "model")
 _NONE: Final = "no request had an image lately"
 _IN_TIME: Final = "no request had an image in this time"
 _NO_FETCH: Final = "no image was fetched lately (mode `url` fetches none)"
@@ -28,7 +29,7 @@ def dashboard() -> Json:
         "Images",
         "Verdicts, reasons, bytes, tokens and fetch times of images. What was refused, fetched or "
         "sent is told of all teams together; tokens by team and model.",
-        ("team", "model"),
+        _Q.variables,
         [
             ("At a glance", [(4, _glance())]),
             ("Verdicts", [(8, _verdicts()), (8, _totals())]),
@@ -40,8 +41,8 @@ def dashboard() -> Json:
 
 
 def _glance() -> list[Json]:
-    images, refused = counted("images_total"), counted("images_total", 'verdict="refused"')
-    hits = rate("image_cache_total", 'result=~"hit|shared"')
+    images, refused = _Q.counted("images_total"), _Q.counted("images_total", 'verdict="refused"')
+    hits = _Q.rate("image_cache_total", 'result=~"hit|shared"')
     return [
         stat("Images", "Judged in the time shown.", images, decimals=0),
         stat(
@@ -51,19 +52,21 @@ def _glance() -> list[Json]:
             steps=((None, "green"), (1, "orange")),
             decimals=0,
         ),
-        stat("Bytes", "Of images that came with requests.", counted("image_bytes_total"), "bytes"),
-        stat("Tokens", "Charged for images.", counted("image_tokens_total"), none="0"),
+        stat(
+            "Bytes", "Of images that came with requests.", _Q.counted("image_bytes_total"), "bytes"
+        ),
+        stat("Tokens", "Charged for images.", _Q.counted("image_tokens_total"), none="0"),
         stat(
             "Fetch, p95",
             "How long an image takes to come here, of late.",
-            quantile(0.95, "image_fetch_seconds"),
+            _Q.quantile(0.95, "image_fetch_seconds"),
             "s",
             none="no fetch",
         ),
         stat(
             "From the cache",
             "The share of looks, of late, that needed no fetch of their own.",
-            f"({hits} or vector(0)) / {rate('image_cache_total')}",
+            f"({hits} or vector(0)) / {_Q.rate('image_cache_total')}",
             "percentunit",
             none="no fetch",
         ),
@@ -75,7 +78,7 @@ def _verdicts() -> list[Json]:
         graph(
             "Images a second",
             "By verdict.",
-            [query(rate("images_total", by="verdict"), "{{verdict}}")],
+            [query(_Q.rate("images_total", by="verdict"), "{{verdict}}")],
             "ops",
             none=_NONE,
             colours=("allowed", "refused"),
@@ -84,7 +87,7 @@ def _verdicts() -> list[Json]:
         graph(
             "Refused a second, by reason",
             "The first rule that an image broke.",
-            [query(rate("images_total", 'verdict="refused"', by="reason"), "{{reason}}")],
+            [query(_Q.rate("images_total", 'verdict="refused"', by="reason"), "{{reason}}")],
             "ops",
             none="no image was refused",
             stacked=True,
@@ -94,7 +97,7 @@ def _verdicts() -> list[Json]:
 
 def _totals() -> list[Json]:
     def of(by: str, where: str) -> str:
-        return f"{counted('images_total', where, by=by)} > 0"
+        return f"{_Q.counted('images_total', where, by=by)} > 0"
 
     return [
         bars(
@@ -114,7 +117,7 @@ def _totals() -> list[Json]:
         graph(
             "Bytes a second",
             "Of images that came with requests as data, or were fetched to be sent so.",
-            [query(rate("image_bytes_total"), "bytes")],
+            [query(_Q.rate("image_bytes_total"), "bytes")],
             "Bps",
             none=_NONE,
         ),
@@ -122,20 +125,20 @@ def _totals() -> list[Json]:
 
 
 def _tokens() -> list[Json]:
-    input = rate("tokens_total", 'kind="input"', by="model")
-    share = f"{rate('image_tokens_total', by='model')} / {input}"
+    input = _Q.rate("tokens_total", 'kind="input"', by="model")
+    share = f"{_Q.rate('image_tokens_total', by='model')} / {input}"
     return [
         graph(
             "Image tokens a second, by team",
             "As charged.",
-            [query(rate("image_tokens_total", by="team"), "{{team}}")],
+            [query(_Q.rate("image_tokens_total", by="team"), "{{team}}")],
             none=_NONE,
             stacked=True,
         ),
         bars(
             "Image tokens, by model",
             "In the time shown.",
-            f"{counted('image_tokens_total', by='model')} > 0",
+            f"{_Q.counted('image_tokens_total', by='model')} > 0",
             "{{model}}",
             none=_IN_TIME,
         ),
@@ -154,7 +157,7 @@ def _fetching() -> list[Json]:
         graph(
             "Fetch time",
             "From the look-up of a name to the image's last byte that is needed.",
-            quantiles(lambda share: quantile(share, "image_fetch_seconds"), 0.5, 0.95, 0.99),
+            quantiles(lambda share: _Q.quantile(share, "image_fetch_seconds"), 0.5, 0.95, 0.99),
             "s",
             none=_NO_FETCH,
             colours=QUANTILES,
@@ -162,7 +165,7 @@ def _fetching() -> list[Json]:
         heatmap(
             "Fetch time, all",
             "How many fetches took how long.",
-            f"sum by (le) (increase({series('image_fetch_seconds_bucket')}[$__rate_interval]))",
+            f"sum by (le) (increase({_Q.series('image_fetch_seconds_bucket')}[$__rate_interval]))",
             "s",
             none=_NO_FETCH,
         ),
@@ -170,7 +173,7 @@ def _fetching() -> list[Json]:
             "Cache",
             "Looks a second: `hit` had it, `shared` waited for another request's fetch, `miss` "
             "fetched.",
-            [query(rate("image_cache_total", by="result"), "{{result}}")],
+            [query(_Q.rate("image_cache_total", by="result"), "{{result}}")],
             "ops",
             none=_NO_FETCH,
             colours=("hit", "shared", "miss"),

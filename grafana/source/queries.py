@@ -11,9 +11,6 @@ from proxy.metrics import Metrics
 
 PREFIX: Final = "visiongate_"
 
-#: The variables of the dashboards that are labels, in their order; every series has a job.
-VARIABLES: Final = ("team", "model", "provider")
-
 #: A metric's labels by its name without a suffix.
 LABELS: Final[dict[str, tuple[str, ...]]] = {
     collector._name.removeprefix(PREFIX): tuple(collector._labelnames)  # type: ignore[attr-defined]
@@ -31,6 +28,26 @@ _RECORDED: Final = {
     "cost_usd_total": ("key",),
 }
 
+#: A counter's rise within a time. `increase()` misses what a series has at its first scrape, and
+#: extrapolates. So of a gateway that began once at most in that time, the difference of the raw
+#: values is taken: exact, but for what is not scraped yet. A series that was not there at first
+#: counts from 0 if its gateway was scraped then, or has begun since; else Prometheus may just have
+#: had a gap. What is left is `increase()`.
+_COUNTED: Final = """\
+{sum}(
+  (
+    max_over_time({name}{within})
+    - (
+      {name}{start}
+      or
+      0 * max_over_time({name}{within})
+        and on (job, instance) ({since}{start} or max_over_time({since}{within}) > time() - {ago})
+    ) >= 0
+    and on (job, instance) changes({since}{within}) == 0
+  )
+  or increase({name}{within})
+)"""
+
 RATE: Final = "$__rate_interval"
 
 
@@ -40,60 +57,52 @@ def labels_of(metric: str) -> tuple[str, ...]:
     return next(LABELS[name] for name in names if name in LABELS)
 
 
-def series(metric: str, *where: str) -> str:
-    """A metric's series of what is chosen in the variables that it has as labels."""
-    known = [f'{name}=~"${name}"' for name in VARIABLES if name in labels_of(metric)]
-    chosen = ",".join(('job=~"$job"', *known, *where))
-    return f"{PREFIX}{metric}{{{chosen}}}"
+class Queries:
+    """Of a dashboard with these variables, beside the job."""
 
+    def __init__(self, *variables: str) -> None:
+        self.variables = variables
 
-def rate(metric: str, *where: str, by: str = "") -> str:
-    """A counter's rate a second."""
-    return f"{_sum(by)}(rate({series(metric, *where)}[{RATE}]))"
+    def series(self, metric: str, *where: str) -> str:
+        """A metric's series of what is chosen in the variables that it has as labels."""
+        known = [f'{name}=~"${name}"' for name in self.variables if name in labels_of(metric)]
+        chosen = ",".join(('job=~"$job"', *known, *where))
+        return f"{PREFIX}{metric}{{{chosen}}}"
 
+    def rate(self, metric: str, *where: str, by: str = "") -> str:
+        """A counter's rate a second."""
+        return f"{_sum(by)}(rate({self.series(metric, *where)}[{RATE}]))"
 
-def quantile(share: float, metric: str, *where: str, by: str = "") -> str:
-    """A quantile of a histogram's, over all gateways."""
-    kept = f"le, {by}" if by else "le"
-    found = f"sum by ({kept}) (rate({series(f'{metric}_bucket', *where)}[{RATE}]))"
-    return f"histogram_quantile({share}, {found})"
+    def quantile(self, share: float, metric: str, *where: str, by: str = "") -> str:
+        """A quantile of a histogram's, over all gateways."""
+        kept = f"le, {by}" if by else "le"
+        found = f"sum by ({kept}) (rate({self.series(f'{metric}_bucket', *where)}[{RATE}]))"
+        return f"histogram_quantile({share}, {found})"
 
+    def mean(self, metric: str, *, by: str = "") -> str:
+        """A histogram's mean."""
+        return f"{self.rate(f'{metric}_sum', by=by)} / {self.rate(f'{metric}_count', by=by)}"
 
-def mean(metric: str, *, by: str = "") -> str:
-    """A histogram's mean."""
-    return f"{rate(f'{metric}_sum', by=by)} / {rate(f'{metric}_count', by=by)}"
-
-
-def counted(
-    metric: str, *where: str, by: str = "", recorded: bool = False, days: bool = False
-) -> str:
-    """What a counter has counted within the range that is shown, or in the day from each point on.
-
-    `increase()` misses what a series has at its first scrape, and extrapolates. So where a gateway
-    has not been restarted meanwhile, the difference of the raw values is taken, from 0 where the
-    series began in the range: that is exact, but for what has not been scraped yet. Else, it is
-    `increase()`. That a series began in the range is believed only where its gateway was scraped
-    before, or started within it: else Prometheus may just have had a gap.
-    """
-    name = series(metric, *where)
-    if recorded:
-        name = name.replace(PREFIX + metric, recorded_name(metric))
-    since = series("start_time_seconds")
-    span, seconds, then, start = "$__range", "$__range_s", "", " offset $__range"
-    if days:
-        span, seconds, then, start = "1d", "0", " offset -1d", ""
-    last, begun = f"max_over_time({name}[{span}]{then})", f"max_over_time({since}[{span}]{then})"
-    return f"""{_sum(by)}(
-  (
-    {last}
-    - (
-      {name}{start}
-      or 0 * {last} and on (job, instance) ({since}{start} or {begun} > time() - {seconds})
-    ) >= 0
-    and on (job, instance) changes({since}[{span}]{then}) == 0
-  )
-  or increase({name}[{span}]{then})
-)"""
+    def counted(
+        self, metric: str, *where: str, by: str = "", recorded: bool = False, days: bool = False
+    ) -> str:
+        """What a counter has counted within the time that is shown, or in the day from each point
+        on. See _COUNTED.
+        """
+        name = self.series(metric, *where)
+        if recorded:
+            name = name.replace(PREFIX + metric, recorded_name(metric))
+        span, ago, start, offset = "$__range", "$__range_s", " offset $__range", ""
+        if days:
+            span, ago, start, offset = "1d", "0", "", " offset -1d"
+        return _COUNTED.format(
+            sum=_sum(by),
+            name=name,
+            since=self.series("start_time_seconds"),
+            start=start,
+            within=f"[{span}]{offset}",
+            ago=ago,
+        )
 
 
 def recorded_name(metric: str) -> str:

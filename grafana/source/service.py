@@ -18,8 +18,9 @@ from grafana.source.panels import (
     stat,
     table,
 )
-from grafana.source.queries import counted, mean, quantile, rate, series
+from grafana.source.queries import Queries
 
+_Q: Final = Queries("team", "model", "provider")
 _STATUS: Final = 'status=~"{}.."'
 _QUIET: Final = "no requests lately"
 _NO_STREAM: Final = "no stream lately"
@@ -29,8 +30,9 @@ def dashboard() -> Json:
     return make(
         "service",
         "Service",
-        "Rates, errors, time to first token, gaps, the gateway's own time, its store and workers.",
-        ("team", "model", "provider"),
+        "Rates, errors, time to first token, gaps, the gateway's own time, its store and workers. "
+        "A team narrows requests and refusals only, a model and a provider times as well.",
+        _Q.variables,
         [
             ("At a glance", [(4, _glance()), (4, _state())]),
             ("Requests", [(8, _requests())]),
@@ -45,14 +47,14 @@ def dashboard() -> Json:
 
 def _failed() -> str:
     """What share of the answers is a failure of ours or a provider's."""
-    failed = rate("requests_total", 'status=~"5.."')
-    return f"({failed} or vector(0)) / {rate('requests_total')}"
+    failed = _Q.rate("requests_total", 'status=~"5.."')
+    return f"({failed} or vector(0)) / {_Q.rate('requests_total')}"
 
 
 def _glance() -> list[Json]:
     first = "time_to_first_token_seconds"
     return [
-        stat("Requests a second", "All that is answered.", rate("requests_total"), "reqps"),
+        stat("Requests a second", "All that is answered.", _Q.rate("requests_total"), "reqps"),
         stat(
             "Failed",
             "The share of answers with a status of 500 and above, of us or of a provider. A stream "
@@ -65,18 +67,18 @@ def _glance() -> list[Json]:
         stat(
             "First token, p95",
             "From a request's head to the first bytes of the answer, of streams.",
-            quantile(0.95, first),
+            _Q.quantile(0.95, first),
             "s",
             none=_NO_STREAM,
             steps=((None, "green"), (5, "orange"), (10, "red")),
         ),
-        stat("Streams open", "Now, of all workers.", f"sum({series('streams_active')})"),
+        stat("Streams open", "Now, of all workers.", f"sum({_Q.series('streams_active')})"),
         stat(
             "Tokens reserved",
             "The worst case of what is in flight, held back from the limits until it is settled.",
-            f"sum({series('tokens_reserved')})",
+            f"sum({_Q.series('tokens_reserved')})",
         ),
-        stat("Workers", "That live, of all gateways.", f"sum({series('workers')})", none="none"),
+        stat("Workers", "That live, of all gateways.", f"sum({_Q.series('workers')})", none="none"),
     ]
 
 
@@ -86,41 +88,41 @@ def _state() -> list[Json]:
             "Store errors",
             "Times that the store could not be reached, in the time shown; a gateway that nobody "
             "asks tries every five seconds.",
-            counted("store_errors_total"),
+            _Q.counted("store_errors_total"),
             steps=NONE_IS_WELL,
             decimals=0,
         ),
         stat(
             "Journal",
             "Charges on disk that wait for the store, now.",
-            f"sum({series('journal_entries')})",
+            f"sum({_Q.series('journal_entries')})",
             steps=NONE_IS_WELL,
         ),
         stat(
             "Alarms",
             "What an operator must look into, in the time shown: see below which.",
-            f"{counted('alarms_total')} or vector(0)",
+            f"{_Q.counted('alarms_total')} or vector(0)",
             steps=NONE_IS_WELL,
             decimals=0,
         ),
         stat(
             "Configurations",
             "In use; two for as long as streams of an older one go on, or where gateways differ.",
-            f"count(count by (hash) ({series('config_info')} > 0))",
+            f"count(count by (hash) ({_Q.series('config_info')} > 0))",
             none="none",
             steps=((None, "green"), (2, "orange")),
         ),
         stat(
             "Releases",
             "Running side by side; more than one only during an upgrade.",
-            f"count(count by (version) ({series('build_info')} > 0))",
+            f"count(count by (version) ({_Q.series('build_info')} > 0))",
             none="none",
             steps=((None, "green"), (2, "orange")),
         ),
         stat(
             "Youngest gateway",
             "Since when it counts: its counters began at 0 then.",
-            f"time() - max({series('start_time_seconds')})",
+            f"time() - max({_Q.series('start_time_seconds')})",
             "s",
             none="none",
         ),
@@ -129,7 +131,7 @@ def _state() -> list[Json]:
 
 def _requests() -> list[Json]:
     by_class = " or ".join(
-        f'label_replace({rate("requests_total", _STATUS.format(n))}, "class", "{n}xx", "", "")'
+        f'label_replace({_Q.rate("requests_total", _STATUS.format(n))}, "class", "{n}xx", "", "")'
         for n in (2, 3, 4, 5)
     )
     return [
@@ -145,7 +147,7 @@ def _requests() -> list[Json]:
         graph(
             "Errors a second, by status",
             "Each status from 400 on.",
-            [query(rate("requests_total", 'status=~"[45].."', by="status"), "{{status}}")],
+            [query(_Q.rate("requests_total", 'status=~"[45].."', by="status"), "{{status}}")],
             "reqps",
             none="no errors",
         ),
@@ -153,7 +155,7 @@ def _requests() -> list[Json]:
             "Refused here, by reason",
             "What the gateway refused itself, before a provider was asked. `observed_…`: it would "
             "have been, were the plan enforced.",
-            [query(rate("rejections_total", by="reason"), "{{reason}}")],
+            [query(_Q.rate("rejections_total", by="reason"), "{{reason}}")],
             "reqps",
             none="nothing was refused",
         ),
@@ -166,7 +168,7 @@ def _first() -> list[Json]:
         graph(
             "Time to first token",
             "Of streams, from the request's head to the first bytes of the answer.",
-            quantiles(lambda share: quantile(share, first), 0.5, 0.95, 0.99),
+            quantiles(lambda share: _Q.quantile(share, first), 0.5, 0.95, 0.99),
             "s",
             none=_NO_STREAM,
             colours=QUANTILES,
@@ -174,14 +176,14 @@ def _first() -> list[Json]:
         heatmap(
             "Time to first token, all",
             "How many streams had their first bytes within which time.",
-            f"sum by (le) (increase({series(f'{first}_bucket')}[$__rate_interval]))",
+            f"sum by (le) (increase({_Q.series(f'{first}_bucket')}[$__rate_interval]))",
             "s",
             none=_NO_STREAM,
         ),
         graph(
             "Request time",
             "From a request's head to its answer's end, streams and others.",
-            quantiles(lambda share: quantile(share, "request_seconds"), 0.5, 0.95, 0.99),
+            quantiles(lambda share: _Q.quantile(share, "request_seconds"), 0.5, 0.95, 0.99),
             "s",
             none=_QUIET,
             colours=QUANTILES,
@@ -195,22 +197,22 @@ def _streams() -> list[Json]:
             "Gaps between chunks",
             "How long a stream is silent between two pieces: the provider's pace, and any stall of "
             "ours.",
-            quantiles(lambda share: quantile(share, "chunk_gap_seconds"), 0.5, 0.95, 0.99),
+            quantiles(lambda share: _Q.quantile(share, "chunk_gap_seconds"), 0.5, 0.95, 0.99),
             "s",
             none=_NO_STREAM,
             colours=QUANTILES,
         ),
         graph(
-            "Streams open",
-            "By gateway.",
-            [query(f"sum by (instance) ({series('streams_active')})", "{{instance}}")],
+            "Streams open, by gateway",
+            "How many answers are being streamed.",
+            [query(f"sum by (instance) ({_Q.series('streams_active')})", "{{instance}}")],
             none="no gateway is scraped",
             stacked=True,
         ),
         graph(
             "Streams ended, by reason",
             "`complete` is whole; `client_gone` left; all others ended with an error event.",
-            [query(rate("streams_ended_total", by="reason"), "{{reason}}")],
+            [query(_Q.rate("streams_ended_total", by="reason"), "{{reason}}")],
             "ops",
             none=_NO_STREAM,
             colours=("complete", "client_gone"),
@@ -225,7 +227,7 @@ def _own() -> list[Json]:
             "Mean time by stage",
             "Where a request's time in the gateway goes before the provider is asked. `read` waits "
             "for the client's body, `images` for the images' servers.",
-            [query(mean("overhead_seconds", by="stage"), "{{stage}}")],
+            [query(_Q.mean("overhead_seconds", by="stage"), "{{stage}}")],
             "s",
             none=_QUIET,
             stacked=True,
@@ -233,7 +235,7 @@ def _own() -> list[Json]:
         graph(
             "p99 by stage",
             "The slow ones.",
-            [query(quantile(0.99, "overhead_seconds", by="stage"), "{{stage}}")],
+            [query(_Q.quantile(0.99, "overhead_seconds", by="stage"), "{{stage}}")],
             "s",
             none=_QUIET,
         ),
@@ -245,14 +247,14 @@ def _store() -> list[Json]:
         graph(
             "Script time, p99",
             "From the call to its answer, by script.",
-            [query(quantile(0.99, "store_seconds", by="op"), "{{op}}")],
+            [query(_Q.quantile(0.99, "store_seconds", by="op"), "{{op}}")],
             "s",
             none="no script was run",
         ),
         graph(
             "Scripts a second",
             "Of all gateways together.",
-            [query(rate("store_seconds_count", by="op"), "{{op}}")],
+            [query(_Q.rate("store_seconds_count", by="op"), "{{op}}")],
             "ops",
             none="no script was run",
             stacked=True,
@@ -261,15 +263,15 @@ def _store() -> list[Json]:
             "Store errors, journal",
             "Failures to reach the store, a second, and the charges that wait for it on disk.",
             [
-                query(rate("store_errors_total"), "errors a second"),
-                query(f"sum({series('journal_entries')})", "journal"),
+                query(_Q.rate("store_errors_total"), "errors a second"),
+                query(f"sum({_Q.series('journal_entries')})", "journal"),
             ],
             none="no gateway is scraped",
         ),
         graph(
-            "Tokens reserved",
-            "By gateway: the worst case of what is in flight.",
-            [query(f"sum by (instance) ({series('tokens_reserved')})", "{{instance}}")],
+            "Tokens reserved, by gateway",
+            "The worst case of what is in flight.",
+            [query(f"sum by (instance) ({_Q.series('tokens_reserved')})", "{{instance}}")],
             none="no gateway is scraped",
             stacked=True,
         ),
@@ -278,13 +280,13 @@ def _store() -> list[Json]:
 
 def _processes() -> list[Json]:
     def each(metric: str, *labels: str) -> str:
-        return f"max by ({', '.join(('instance', *labels))}) ({series(metric)})"
+        return f"max by ({', '.join(('instance', *labels))}) ({_Q.series(metric)})"
 
     return [
         graph(
-            "Workers",
-            "By gateway. One that dies is replaced at once.",
-            [query(f"sum by (instance) ({series('workers')})", "{{instance}}")],
+            "Workers, by gateway",
+            "One that dies is replaced at once.",
+            [query(f"sum by (instance) ({_Q.series('workers')})", "{{instance}}")],
             none="no gateway is scraped",
         ),
         table(
@@ -306,7 +308,7 @@ def _processes() -> list[Json]:
         graph(
             "Alarms, by event",
             "How many within an hour; the runbook tells of each.",
-            [query(f"sum by (event) (increase({series('alarms_total')}[1h])) > 0", "{{event}}")],
+            [query(f"sum by (event) (increase({_Q.series('alarms_total')}[1h])) > 0", "{{event}}")],
             none="no alarm",
         ),
     ]

@@ -16,8 +16,9 @@ from grafana.source.panels import (
     table,
     timeline,
 )
-from grafana.source.queries import counted, quantile, rate, series
+from grafana.source.queries import Queries
 
+_Q: Final = Queries("model", "provider")
 _QUIET: Final = "no provider was asked lately"
 _FIRST: Final = "time_to_first_token_seconds"
 
@@ -31,7 +32,7 @@ def dashboard() -> Json:
         "upstreams",
         "Upstreams",
         "Per provider and target: attempts, failures, breakers, latency, tokens per second.",
-        ("model", "provider"),
+        _Q.variables,
         [
             ("At a glance", [(4, _glance())]),
             ("Targets", [(9, [_states()])]),
@@ -43,7 +44,7 @@ def dashboard() -> Json:
 
 
 def _failed(by: str = "") -> str:
-    faults, all = (rate("upstream_attempts_total", x, by=by) for x in (_FAULT, 'outcome!=""'))
+    faults, all = (_Q.rate("upstream_attempts_total", x, by=by) for x in (_FAULT, 'outcome!=""'))
     none = f"0 * {all}" if by else "vector(0)"
     return f"({faults} or {none}) / {all}"
 
@@ -54,13 +55,13 @@ def _glance() -> list[Json]:
             "Targets out",
             "That some gateway sends nothing to, for now: its breaker is open, all its keys step "
             "aside, or an operator has switched it off.",
-            f"count(min by (provider, model) ({series('target_available')}) == 0) or vector(0)",
+            f"count(min by (provider, model) ({_Q.series('target_available')}) == 0) or vector(0)",
             steps=NONE_IS_WELL,
         ),
         stat(
             "Attempts a second",
             "Requests sent to providers, those that were followed by another included.",
-            rate("upstream_attempts_total"),
+            _Q.rate("upstream_attempts_total"),
             "reqps",
         ),
         stat(
@@ -76,14 +77,14 @@ def _glance() -> list[Json]:
             "Maybe billed",
             "Attempts in the time shown that were sent, gave nothing and were followed by another: "
             "the provider may bill them, no client was charged.",
-            counted("upstream_attempts_total", 'outcome="maybe_billed"'),
+            _Q.counted("upstream_attempts_total", 'outcome="maybe_billed"'),
             steps=((None, "green"), (1, "orange")),
             decimals=0,
         ),
         stat(
             "First token, p95",
             "Of streams, all targets together.",
-            quantile(0.95, _FIRST),
+            _Q.quantile(0.95, _FIRST),
             "s",
             none="no stream lately",
             steps=((None, "green"), (5, "orange"), (10, "red")),
@@ -96,7 +97,7 @@ def _states() -> Json:
         "Targets",
         "A target is out where any worker of any gateway finds it so. Breakers are each worker's "
         "own knowledge; `visiongate target list` shows what was switched off.",
-        f"min by (provider, model) ({series('target_available')})",
+        f"min by (provider, model) ({_Q.series('target_available')})",
         "{{provider}}: {{model}}",
         {"1": ("available", "green"), "0": ("out", "red")},
         none="no gateway is scraped",
@@ -109,7 +110,7 @@ def _attempts() -> list[Json]:
         graph(
             "Attempts a second, by provider",
             "Retries and failovers included.",
-            [query(rate("upstream_attempts_total", all, by="provider"), "{{provider}}")],
+            [query(_Q.rate("upstream_attempts_total", all, by="provider"), "{{provider}}")],
             "reqps",
             none=_QUIET,
             stacked=True,
@@ -119,7 +120,7 @@ def _attempts() -> list[Json]:
             "By provider and how the attempt ended.",
             [
                 query(
-                    rate("upstream_attempts_total", _FAULT, by="provider, outcome"),
+                    _Q.rate("upstream_attempts_total", _FAULT, by="provider, outcome"),
                     "{{provider}}: {{outcome}}",
                 )
             ],
@@ -146,7 +147,7 @@ def _outcomes() -> Json:
         [
             (
                 "Attempts",
-                f"{counted('upstream_attempts_total', by='provider, outcome')} > 0",
+                f"{_Q.counted('upstream_attempts_total', by='provider, outcome')} > 0",
                 "short",
             )
         ],
@@ -161,14 +162,14 @@ def _latency() -> list[Json]:
         graph(
             "Time to first token, p95",
             "By provider and model, of streams.",
-            [query(quantile(0.95, _FIRST, by=both), "{{provider}}: {{model}}")],
+            [query(_Q.quantile(0.95, _FIRST, by=both), "{{provider}}: {{model}}")],
             "s",
             none="no stream lately",
         ),
         graph(
             "Request time, p95",
             "By provider and model, from the request's head to the answer's end.",
-            [query(quantile(0.95, "request_seconds", by=both), "{{provider}}: {{model}}")],
+            [query(_Q.quantile(0.95, "request_seconds", by=both), "{{provider}}: {{model}}")],
             "s",
             none=_QUIET,
         ),
@@ -177,7 +178,7 @@ def _latency() -> list[Json]:
             "By whom they were answered in the end.",
             [
                 query(
-                    rate("requests_total", 'provider!=""', by=both),
+                    _Q.rate("requests_total", 'provider!=""', by=both),
                     "{{provider}}: {{model}}",
                 )
             ],
@@ -189,13 +190,13 @@ def _latency() -> list[Json]:
 
 
 def _speed() -> list[Json]:
-    output = rate("tokens_total", 'kind="output"', by="model")
+    output = _Q.rate("tokens_total", 'kind="output"', by="model")
     return [
         graph(
             "Output tokens a second, of one request",
             "By model: output tokens, divided by the time that requests took. Of several providers "
             "for one model it is the mean.",
-            [query(f"{output} / {rate('request_seconds_sum', by='model')}", "{{model}}")],
+            [query(f"{output} / {_Q.rate('request_seconds_sum', by='model')}", "{{model}}")],
             none=_QUIET,
         ),
         graph(
@@ -208,7 +209,7 @@ def _speed() -> list[Json]:
         heatmap(
             "Gaps between chunks",
             "How many gaps were how long; narrow it by the variables above.",
-            f"sum by (le) (increase({series('chunk_gap_seconds_bucket')}[$__rate_interval]))",
+            f"sum by (le) (increase({_Q.series('chunk_gap_seconds_bucket')}[$__rate_interval]))",
             "s",
             none="no stream lately",
         ),

@@ -15,8 +15,9 @@ from grafana.source.panels import (
     stat,
     table,
 )
-from grafana.source.queries import counted, rate, series
+from grafana.source.queries import Queries
 
+_Q: Final = Queries("team", "model")
 _EXACT: Final = (
     "Differences of the gateways' counters, which rise as the ledger charges: exact up to the last "
     "minute. Where a gateway was restarted under the same address within the time shown, the part "
@@ -40,7 +41,7 @@ def dashboard() -> Json:
         "usage",
         "Usage",
         "Tokens, USD and requests by team, key and model, against the limits.",
-        ("team", "model", "provider"),
+        _Q.variables,
         [
             ("At a glance", [(4, _glance())]),
             ("Limits", [(9, [_nearest(), _limits()])]),
@@ -55,18 +56,18 @@ def dashboard() -> Json:
 def _used(*, by: str = "") -> str:
     """How much of each limit is used; a limit that was taken away has the amount 0."""
     labels = "team, unit, window"
-    found = f"max by ({labels}) ({series('limit_used')} / ({series('limit_amount')} > 0))"
+    found = f"max by ({labels}) ({_Q.series('limit_used')} / ({_Q.series('limit_amount')} > 0))"
     return f"max by ({by}) ({found})" if by else found
 
 
 def _glance() -> list[Json]:
-    cost = counted("cost_usd_total", recorded=True)
-    refused = counted("rejections_total", 'reason="budget"')
+    cost = _Q.counted("cost_usd_total", recorded=True)
+    refused = _Q.counted("rejections_total", 'reason="budget"')
     return [
         stat("USD today", _EXACT + _SINCE, cost, "currencyUSD", since=_TODAY, decimals=2),
         stat("USD this month", _EXACT + _SINCE, cost, "currencyUSD", since=_MONTH, decimals=2),
-        stat("Tokens today", _EXACT, counted("tokens_total", recorded=True), since=_TODAY),
-        stat("Requests today", _EXACT, counted("requests_total", recorded=True), since=_TODAY),
+        stat("Tokens today", _EXACT, _Q.counted("tokens_total", recorded=True), since=_TODAY),
+        stat("Requests today", _EXACT, _Q.counted("requests_total", recorded=True), since=_TODAY),
         stat(
             "Nearest limit",
             "The largest share of a limit that any team chosen here has used. " + _LIMITS,
@@ -106,7 +107,7 @@ def _nearest() -> Json:
 
 def _limits() -> Json:
     def most(metric: str) -> str:
-        return f"max by (team, unit, window) ({series(metric)})"
+        return f"max by (team, unit, window) ({_Q.series(metric)})"
 
     amount, used = f"({most('limit_amount')} > 0)", most("limit_used")
     return table(
@@ -127,7 +128,7 @@ def _limits() -> Json:
 
 
 def _a_day() -> Json:
-    cost = counted("cost_usd_total", by="team", recorded=True, days=True)
+    cost = _Q.counted("cost_usd_total", by="team", recorded=True, days=True)
     return graph(
         "USD a day, by team",
         "Each bar is a day in UTC, from its beginning on; the last is today so far. " + _EXACT,
@@ -141,7 +142,7 @@ def _a_day() -> Json:
 
 def _spenders() -> Json:
     def of(metric: str, *where: str) -> str:
-        return counted(metric, *where, by="team", recorded=True) + " > 0"
+        return _Q.counted(metric, *where, by="team", recorded=True) + " > 0"
 
     return table(
         "Top spenders",
@@ -159,8 +160,8 @@ def _spenders() -> Json:
 
 
 def _keys() -> Json:
-    cost = counted("cost_usd_total", by="team, key")
-    tokens = counted("tokens_total", by="team, key")
+    cost = _Q.counted("cost_usd_total", by="team, key")
+    tokens = _Q.counted("tokens_total", by="team, key")
     return table(
         "Top keys",
         "The 50 keys that cost the most in the time shown; choose a team for more. `other` is all "
@@ -178,7 +179,7 @@ def _keys() -> Json:
 
 def _models() -> list[Json]:
     def of(metric: str) -> str:
-        return f"{counted(metric, by='model', recorded=True)} > 0"
+        return f"{_Q.counted(metric, by='model', recorded=True)} > 0"
 
     text = "In the time shown. " + _EXACT
     usd, tokens = of("cost_usd_total"), of("tokens_total")
@@ -189,7 +190,7 @@ def _models() -> list[Json]:
             "Requests by model",
             "Whatever was answered; those without a model, such as ones without a key, are left "
             "out. " + text,
-            counted("requests_total", 'model!=""', by="model", recorded=True) + " > 0",
+            _Q.counted("requests_total", 'model!=""', by="model", recorded=True) + " > 0",
             "{{model}}",
             none="nothing was asked in this time",
         ),
@@ -202,7 +203,7 @@ def _rates() -> list[Json]:
         graph(
             "USD an hour, by team",
             "At the pace of the moment.",
-            [query(f"3600 * {rate('cost_usd_total', by='team')}", "{{team}}")],
+            [query(f"3600 * {_Q.rate('cost_usd_total', by='team')}", "{{team}}")],
             "currencyUSD",
             none=quiet,
             stacked=True,
@@ -210,7 +211,7 @@ def _rates() -> list[Json]:
         graph(
             "Tokens a second",
             "Input and output, as charged.",
-            [query(rate("tokens_total", by="kind"), "{{kind}}")],
+            [query(_Q.rate("tokens_total", by="kind"), "{{kind}}")],
             none=quiet,
             colours=("input", "output"),
             stacked=True,
@@ -218,7 +219,7 @@ def _rates() -> list[Json]:
         graph(
             "Requests a second, by provider",
             "Those that came as far as a provider, whatever it answered.",
-            [query(rate("requests_total", 'provider!=""', by="provider"), "{{provider}}")],
+            [query(_Q.rate("requests_total", 'provider!=""', by="provider"), "{{provider}}")],
             "reqps",
             none="nothing was asked lately",
             stacked=True,
@@ -228,16 +229,16 @@ def _rates() -> list[Json]:
 
 def _parts() -> list[Json]:
     quiet = "nothing was charged lately"
-    total = rate("tokens_total", 'kind="input"')
-    estimated = rate("tokens_total", 'source="estimated"')
+    total = _Q.rate("tokens_total", 'kind="input"')
+    estimated = _Q.rate("tokens_total", 'source="estimated"')
     return [
         graph(
             "Parts of the input",
             "What share of the input tokens was read from the provider's cache, and what share "
             "was images.",
             [
-                query(f"{rate('cached_tokens_total')} / {total}", "cached"),
-                query(f"{rate('image_tokens_total')} / {total}", "images"),
+                query(f"{_Q.rate('cached_tokens_total')} / {total}", "cached"),
+                query(f"{_Q.rate('image_tokens_total')} / {total}", "images"),
             ],
             "percentunit",
             none=quiet,
@@ -246,7 +247,7 @@ def _parts() -> list[Json]:
             "Charged by estimate",
             "The share of tokens that no provider confirmed: a stream that was broken off, or a "
             "provider that reports no usage. They are charged by our own count.",
-            [query(f"{estimated} / {rate('tokens_total')}", "estimated")],
+            [query(f"{estimated} / {_Q.rate('tokens_total')}", "estimated")],
             "percentunit",
             none="no charge was estimated",
         ),
@@ -254,7 +255,7 @@ def _parts() -> list[Json]:
             "Refused, by reason",
             "Refusals of teams' requests: `budget` is a limit that is used up, `rate_limit` one "
             "that refills.",
-            [query(rate("rejections_total", 'team!=""', by="reason"), "{{reason}}")],
+            [query(_Q.rate("rejections_total", 'team!=""', by="reason"), "{{reason}}")],
             "reqps",
             none="nothing was refused",
             stacked=True,

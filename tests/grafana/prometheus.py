@@ -28,8 +28,8 @@ MISSING: Final = (
 
 RULES: Final = Path(__file__).parents[2] / "grafana" / "rules"
 
-#: How often the gateway is scraped, and rules are evaluated.
-EVERY: Final = "500ms"
+#: How often the gateway is scraped, and rules are evaluated; and how long a scrape may take.
+EVERY: Final = "1s"
 
 
 @dataclass(frozen=True)
