@@ -9,10 +9,10 @@ SECONDS ?= 60
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients node clean
+.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients node dashboards clean
 
 help:  ## what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed  ## the whole gateway on embedded parts; prints a curl to paste
 	@$(BIN)/visiongate demo
@@ -44,6 +44,9 @@ clients: $(VENV)/.dev  ## client libraries against a running gateway (needs Node
 
 node: $(VENV)/.dev  ## the official Node SDK alone, in more detail
 	$(BIN)/python -m tests.clients.run_node
+
+dashboards: $(VENV)/.installed  ## write grafana/dashboards/*.json from grafana/source
+	$(BIN)/python -m grafana.source
 
 format: $(VENV)/.dev  ## lay out the code
 	$(BIN)/ruff format .

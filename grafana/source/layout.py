@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from grafana.source.panels import DATASOURCE, Json, link
+from grafana.source.panels import DATASOURCE, Json
 from grafana.source.queries import PREFIX
 
 FOLDER: Final = Path(__file__).parents[1] / "dashboards"
@@ -52,6 +52,22 @@ def make(
         "panels": [
             {"id": number, **panel} for number, panel in enumerate(_placed(sections), start=1)
         ],
+    }
+
+
+def link(title: str, *, tags: Sequence[str] = (), url: str = "") -> Json:
+    """To an address; or to all dashboards with these tags, with what is chosen."""
+    return {
+        "title": title,
+        "type": "link" if url else "dashboards",
+        "url": url,
+        "tags": list(tags),
+        "icon": "dashboard",
+        "tooltip": "",
+        "asDropdown": False,
+        "targetBlank": False,
+        "includeVars": not url,
+        "keepTime": not url,
     }
 
 

@@ -55,22 +55,6 @@ def quantiles(find: Any, *shares: float) -> list[Json]:
     return [query(find(share), f"p{share * 100:g}") for share in shares]
 
 
-def link(title: str, *, tags: Sequence[str] = (), url: str = "") -> Json:
-    """To an address; or to all dashboards with these tags, with what is chosen."""
-    return {
-        "title": title,
-        "type": "link" if url else "dashboards",
-        "url": url,
-        "tags": list(tags),
-        "icon": "dashboard",
-        "tooltip": "",
-        "asDropdown": False,
-        "targetBlank": False,
-        "includeVars": not url,
-        "keepTime": not url,
-    }
-
-
 def stat(
     title: str,
     text: str,

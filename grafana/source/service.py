@@ -73,11 +73,6 @@ def _glance() -> list[Json]:
             steps=((None, "green"), (5, "orange"), (10, "red")),
         ),
         stat("Streams open", "Now, of all workers.", f"sum({_Q.series('streams_active')})"),
-        stat(
-            "Tokens reserved",
-            "The worst case of what is in flight, held back from the limits until it is settled.",
-            f"sum({_Q.series('tokens_reserved')})",
-        ),
         stat("Workers", "That live, of all gateways.", f"sum({_Q.series('workers')})", none="none"),
     ]
 
@@ -162,6 +157,12 @@ def _requests() -> list[Json]:
     ]
 
 
+def _gateways(title: str, text: str, metric: str) -> Json:
+    """A gauge, by gateway."""
+    found = query(f"sum by (instance) ({_Q.series(metric)})", "{{instance}}")
+    return graph(title, text, [found], none="no gateway is scraped", stacked=True)
+
+
 def _first() -> list[Json]:
     first = "time_to_first_token_seconds"
     return [
@@ -202,16 +203,11 @@ def _streams() -> list[Json]:
             none=_NO_STREAM,
             colours=QUANTILES,
         ),
-        graph(
-            "Streams open, by gateway",
-            "How many answers are being streamed.",
-            [query(f"sum by (instance) ({_Q.series('streams_active')})", "{{instance}}")],
-            none="no gateway is scraped",
-            stacked=True,
-        ),
+        _gateways("Streams open, by gateway", "Answers under way.", "streams_active"),
         graph(
             "Streams ended, by reason",
-            "`complete` is whole; `client_gone` left; all others ended with an error event.",
+            "`complete` is whole, `client_gone` left, `slow_client` did not read on; all others "
+            "ended with an error event.",
             [query(_Q.rate("streams_ended_total", by="reason"), "{{reason}}")],
             "ops",
             none=_NO_STREAM,
@@ -268,13 +264,7 @@ def _store() -> list[Json]:
             ],
             none="no gateway is scraped",
         ),
-        graph(
-            "Tokens reserved, by gateway",
-            "The worst case of what is in flight.",
-            [query(f"sum by (instance) ({_Q.series('tokens_reserved')})", "{{instance}}")],
-            none="no gateway is scraped",
-            stacked=True,
-        ),
+        _gateways("Tokens reserved, by gateway", "For what is in flight.", "tokens_reserved"),
     ]
 
 
@@ -283,12 +273,7 @@ def _processes() -> list[Json]:
         return f"max by ({', '.join(('instance', *labels))}) ({_Q.series(metric)})"
 
     return [
-        graph(
-            "Workers, by gateway",
-            "One that dies is replaced at once.",
-            [query(f"sum by (instance) ({_Q.series('workers')})", "{{instance}}")],
-            none="no gateway is scraped",
-        ),
+        _gateways("Workers, by gateway", "One that dies is replaced at once.", "workers"),
         table(
             "Gateways",
             "Since when each counts, its release and its configuration.",
@@ -298,7 +283,7 @@ def _processes() -> list[Json]:
                     "Up for",
                     f"time() - {each('start_time_seconds')} * on (instance) "
                     f"group_right {each('build_info', 'version')} * on (instance) "
-                    f"group_right {each('config_info', 'hash')}",
+                    f"group_right (version) {each('config_info', 'hash')}",
                     "s",
                 ),
             ],

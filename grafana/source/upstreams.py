@@ -22,9 +22,8 @@ _Q: Final = Queries("model", "provider")
 _QUIET: Final = "no provider was asked lately"
 _FIRST: Final = "time_to_first_token_seconds"
 
-#: Outcomes that are no fault of a provider's: whole, the client's doing, ours.
-_NO_FAULT: Final = "complete|client_gone|upstream_refused|draining|unauthorized|store_unavailable"
-_FAULT: Final = f'outcome!~"{_NO_FAULT}"'
+#: Outcomes that are a provider's fault: refusals, clients that left and our own stops are none.
+_FAULT: Final = 'outcome=~"upstream_failed|upstream_timeout|maybe_billed"'
 
 
 def dashboard() -> Json:

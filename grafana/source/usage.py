@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.source.layout import make
+from grafana.source.layout import link, make
 from grafana.source.panels import (
     SHARE_OF_LIMIT,
     Json,
     bars,
     graph,
-    link,
     query,
     stat,
     table,

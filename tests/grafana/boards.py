@@ -19,6 +19,7 @@ class Query(NamedTuple):
 
     id: str
     expr: str
+    legend: str
     instant: bool
     panel: Mapping[str, Any]
 
@@ -33,7 +34,8 @@ def queries() -> Iterator[Query]:
         for panel in panels(board):
             for target in panel["targets"]:
                 id = f"{name}: {panel['title']} {target['refId']}"
-                yield Query(id, target["expr"], target["instant"], panel)
+                legend = target["legendFormat"]
+                yield Query(id, target["expr"], legend, target["instant"], panel)
 
 
 def filled(expr: str, seconds: int, **chosen: str) -> str:

@@ -45,6 +45,21 @@ def test_a_query_finds_something(stand: Stand, query: Query) -> None:
         assert [value for value in found if math.isfinite(value)]
 
 
+@pytest.mark.parametrize(
+    "query", [pytest.param(each, id=each.id) for each in queries() if each.instant]
+)
+def test_what_is_named_has_its_label(stand: Stand, query: Query) -> None:
+    """A table's columns are just the labels that its rows have, and a legend names only such."""
+    found = stand.prometheus.at(filled(query.expr, stand.seconds), stand.moment)
+    labels = {name for each, _ in found for name in each}
+    if query.panel["type"] == "table":
+        organize = query.panel["transformations"][-1]["options"]
+        columns = {name for name in organize["renameByName"] if not name.startswith("Value")}
+        assert labels == columns
+    else:
+        assert set(re.findall(r"{{(\w+)}}", query.legend)) <= labels
+
+
 def values(stand: Stand, query: Query) -> list[float]:
     expr = filled(query.expr, stand.seconds)
     if query.instant:

@@ -77,6 +77,16 @@ def test_the_recorded_names_are_the_dashboards() -> None:
     assert {name: found.get(name) for name in RECORDED} == RECORDED
 
 
+@needs_promtool
+def test_the_readmes_configuration_is_one(tmp_path: Path) -> None:
+    """What README has for Prometheus is accepted by it."""
+    readme = (RULES.parent / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    config = tmp_path / "prometheus.yml"
+    config.write_text(block.replace("/etc/prometheus/rules", str(RULES)))
+    promtool("check", "config", config)
+
+
 class Case(NamedTuple):
     """A counter's and its gateway's start's samples, a minute each, and what was counted from the
     tenth minute to the twentieth, so much more or less.
