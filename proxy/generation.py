@@ -8,10 +8,12 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from proxy import __version__
+from proxy.certificates import Certificate
 from proxy.config import Config
 from proxy.listeners import Listeners
 from proxy.rules import build_models
@@ -44,14 +46,16 @@ class Generation:
         """Find out whatever is wrong; where the listeners stay, so do their sockets.
 
         Raises what `open_store` does; StoreUnavailable, SchemaError, EmbeddedStoreError,
-        NotConfigured; OSError where a port is taken.
+        NotConfigured; BadCertificate; OSError where a port is taken.
         """
         with ExitStack() as stack:
             access = stack.enter_context(opened_store(config))
             warnings = asyncio.run(_look(config, open_store(access.url)))
             build_models(config)  # loads their vocabularies
-            same = before is not None and _places(before.config) == _places(config)
-            listeners = before.listeners.again() if before and same else Listeners.open(config)
+            if before is not None and _places(before.config) == _places(config):
+                listeners = before.listeners.again(config)
+            else:
+                listeners = Listeners.open(config)
             stack.callback(listeners.close)
             gc.collect()
             gc.freeze()  # a worker's collections would write to all of it, and so copy it
@@ -62,17 +66,24 @@ class Generation:
     @property
     def told(self) -> dict[str, str]:
         """What the log says of it."""
+        here = self.listeners
+        ends = {"public": here.public_tls, "admin": here.admin_tls}
         return {
-            "public": self.listeners.public_url,
-            "admin": self.listeners.admin_url,
+            "public": here.public_url,
+            "admin": here.admin_url,
             "store": self.config.store.address,
             "config": self.config.fingerprint,
             "version": __version__,
+            **{f"{name}_certificate_until": _day(c) for name, c in ends.items() if c},
         }
 
 
 def _places(config: Config) -> tuple[object, ...]:
     return config.server.host, config.server.port, config.admin.host, config.admin.port
+
+
+def _day(certificate: Certificate) -> str:
+    return datetime.fromtimestamp(certificate.until, UTC).isoformat().replace("+00:00", "Z")
 
 
 async def _look(config: Config, store: Store) -> list[str]:

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.config import Config
+from proxy.certificates import BadCertificate, Certificate, open_certificate
+from proxy.config import Config, Tls
 
 BACKLOG: Final = 1024
 
@@ -21,25 +22,62 @@ class Listeners:
     admin: Sequence[socket.socket]
     public_url: str
     admin_url: str
+    public_tls: Certificate | None = None
+    admin_tls: Certificate | None = None
 
     @classmethod
     def open(cls, config: Config) -> Listeners:
-        """Raises OSError where a port is taken."""
+        """Raises OSError where a port is taken, BadCertificate."""
+        certificates = open_certificates(config)
         with ExitStack() as stack:
             public = _listen(config.server.host, config.server.port, stack)
             admin = _listen(config.admin.host, config.admin.port, stack)
             stack.pop_all()
-        urls = _url(public[0], config.server.host), _url(admin[0], config.admin.host)
-        return cls(public, admin, *urls)
+        return cls._of(config, public, admin, *certificates)
 
-    def again(self) -> Listeners:
-        """The same, to be closed on their own."""
+    def again(self, config: Config) -> Listeners:
+        """The same sockets, to be closed on their own, with the certificates as they are now.
+        Raises BadCertificate.
+        """
+        certificates = open_certificates(config)
         public, admin = ([each.dup() for each in some] for some in (self.public, self.admin))
-        return Listeners(public, admin, self.public_url, self.admin_url)
+        return self._of(config, public, admin, *certificates)
+
+    @classmethod
+    def _of(
+        cls,
+        config: Config,
+        public: Sequence[socket.socket],
+        admin: Sequence[socket.socket],
+        public_tls: Certificate | None,
+        admin_tls: Certificate | None,
+    ) -> Listeners:
+        return cls(
+            public,
+            admin,
+            _url(public[0], config.server.host, public_tls),
+            _url(admin[0], config.admin.host, admin_tls),
+            public_tls,
+            admin_tls,
+        )
 
     def close(self) -> None:
         for each in (*self.public, *self.admin):
             each.close()
+
+
+def open_certificates(config: Config) -> tuple[Certificate | None, Certificate | None]:
+    """Those of the public listener and of the admin's. Raises BadCertificate, whose `field` is the
+    whole path.
+    """
+    return _certificate("server", config.server.tls), _certificate("admin", config.admin.tls)
+
+
+def _certificate(block: str, tls: Tls | None) -> Certificate | None:
+    try:
+        return open_certificate(tls.cert, tls.key) if tls else None
+    except BadCertificate as error:
+        raise BadCertificate(f"{block}.tls.{error.field}", str(error)) from None
 
 
 def _listen(host: str, port: int, stack: ExitStack) -> list[socket.socket]:
@@ -52,6 +90,7 @@ def _listen(host: str, port: int, stack: ExitStack) -> list[socket.socket]:
     ]
 
 
-def _url(listening: socket.socket, host: str) -> str:
+def _url(listening: socket.socket, host: str, tls: Certificate | None) -> str:
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"

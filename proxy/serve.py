@@ -8,12 +8,11 @@ import gc
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-
-from aiohttp import web
 
 from proxy import logs
 from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher, public_app
@@ -22,7 +21,7 @@ from proxy.generation import Generation
 from proxy.listeners import BACKLOG, Listeners
 from proxy.metrics import Metrics
 from proxy.web.door import Door
-from proxy.web.server import Runner
+from proxy.web.server import Runner, Site
 
 #: Seconds after the drain, for what is broken off then to be told and settled.
 _LAST_WORDS: Final = 2.0
@@ -55,7 +54,7 @@ async def listening(
 ) -> AsyncIterator[Listening]:
     """The gateway on its two listeners: on `listeners`, or on its own.
 
-    Raises OSError where a port is taken, StoreUnavailable or SchemaError.
+    Raises OSError where a port is taken, BadCertificate, StoreUnavailable or SchemaError.
     """
     drain = config.server.drain
     last = drain + _LAST_WORDS
@@ -66,11 +65,12 @@ async def listening(
             )
         )
         here = stack.enter_context(contextlib.closing(listeners or Listeners.open(config)))
-        for app, sockets, shutdown in (
-            (public_app(door, config), here.public, last),
-            (admin_app(door, config), here.admin, 1.0),
+        for app, sockets, tls, shutdown in (
+            (public_app(door, config), here.public, here.public_tls, last),
+            (admin_app(door, config), here.admin, here.admin_tls, 1.0),
         ):
-            await stack.enter_async_context(_site(app, sockets, shutdown, config.server.keep_alive))
+            running = Runner(app, shutdown=shutdown, keep_alive=config.server.keep_alive)
+            await stack.enter_async_context(_site(running, sockets, tls.context if tls else None))
         try:
             yield Listening(here.public_url, here.admin_url, door)
         finally:
@@ -79,16 +79,12 @@ async def listening(
 
 @asynccontextmanager
 async def _site(
-    app: web.Application,
-    sockets: Sequence[socket.socket],
-    shutdown: float,
-    keep_alive: float,
+    running: Runner, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
 ) -> AsyncIterator[None]:
-    running = Runner(app, shutdown=shutdown, keep_alive=keep_alive)
     await running.setup()
     try:
         for each in sockets:
-            await web.SockSite(running, each, backlog=BACKLOG).start()
+            await Site(running, each, backlog=BACKLOG, ssl_context=tls).start()
         yield
     finally:
         await running.cleanup()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from proxy.certificates import BadCertificate
 from proxy.config import ConfigError
 from proxy.domain.errors import GatewayError
 from proxy.manage.checks import Unfit
@@ -47,6 +48,7 @@ _FAULTS: Final[tuple[tuple[type[Exception], int, Callable[[Any], str]], ...]] = 
     (Unfit, WRONG, _plain),
     (ConfigError, WRONG, str),  # one problem a line, each beginning with its file and line
     (NotConfigured, WRONG, _plain),
+    (BadCertificate, WRONG, lambda error: f"visiongate: {error.field}: {error}"),
     (Failure, FAILED, _plain),
     (DirectoryError, FAILED, _plain),
     (EmbeddedStoreError, FAILED, _plain),

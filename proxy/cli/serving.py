@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from argparse import Namespace
 from dataclasses import asdict
 from typing import Any, Final
 
 from proxy import logs
+from proxy.certificates import BadCertificate
 from proxy.cli.faults import FAILED, WRONG, Failure, explain
 from proxy.cli.output import note, say_good, show_fields, show_json
 from proxy.cli.session import config_file, explained, open_store, read_config, session
-from proxy.config import Config, ConfigError, Problem, doubtful
+from proxy.config import Config, ConfigError, Problem, doubtful, literal_secrets
 from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.manage.checks import strays
 from proxy.store.client import SchemaError
 from proxy.store.layout import VERSION
 from proxy.store.survey import server_version, server_warnings
+
+#: Days before its end that a certificate is worth a warning.
+_SOON: Final = 14
 
 #: Where the configuration would have what a field of a record names.
 _BLOCKS: Final = {"plan": "plans", "limits": "models"}
@@ -78,10 +84,12 @@ def check(args: Namespace) -> int:
         store = {"address": config.store.address, "reachable": reachable, "error": str(error)}
         show_json({"ok": False, **summary, "store": store})
         return FAILED
-    if missing:
+    certificates, ending = _certificates(config)
+    if problems := missing + certificates:
         file = summary["config"]
-        return _tell_problems([Problem(file, None, *stray) for stray in missing], as_json=args.json)
-    warnings = doubtful(config) + warnings
+        return _tell_problems([Problem(file, None, *each) for each in problems], as_json=args.json)
+    warnings = doubtful(config) + warnings + ending
+    warnings += literal_secrets(config_file(args), os.environ)
     _tell_summary(summary, store, warnings, as_json=args.json, ok=not failed)
     return FAILED if failed else 0
 
@@ -96,6 +104,22 @@ def _providers_fail(config: Config, summary: dict[str, Any], *, as_json: bool) -
     else:
         tell_providers(asked)
     return any(row["fault"] for row in asked)
+
+
+def _certificates(config: Config) -> tuple[list[tuple[str, str]], list[str]]:
+    """What is wrong with the listeners' certificates, and which will end soon."""
+    from proxy.listeners import open_certificates
+
+    try:
+        opened = open_certificates(config)
+    except BadCertificate as error:
+        return [(error.field, str(error))], []
+    left = [(each.until - time.time()) / 86400 if each else None for each in opened]
+    return [], [
+        f"{block}.tls.cert ends in {days:.0f} days; renew it, and send SIGHUP"
+        for block, days in zip(("server", "admin"), left, strict=True)
+        if days is not None and days < _SOON
+    ]
 
 
 def _tell_problems(problems: list[Problem], *, as_json: bool) -> int:

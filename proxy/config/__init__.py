@@ -2,6 +2,7 @@
 
 from .catalog import build_catalog
 from .images import Hosts, ImageDetail, Images, Rewrite
+from .literals import literal_secrets
 from .load import load_config, parse_config
 from .problems import ConfigError, Problem
 from .providers import doubtful
@@ -19,6 +20,7 @@ from .schema import (
     Store,
     Target,
     Timeouts,
+    Tls,
 )
 
 __all__ = [
@@ -41,8 +43,10 @@ __all__ = [
     "Store",
     "Target",
     "Timeouts",
+    "Tls",
     "build_catalog",
     "doubtful",
+    "literal_secrets",
     "load_config",
     "parse_config",
 ]

@@ -221,6 +221,12 @@ def _check_egress_proxy(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _file(text: str) -> Path:
+    if not text or "\0" in text or "\n" in text:
+        raise ValueError("must be the path of a file")
+    return Path(text)
+
+
 def _is_host_port(text: str) -> bool:
     match = _HOST_PORT.fullmatch(text)
     return match is not None and 1 <= int(match[1] or 1) <= 65535
@@ -279,6 +285,7 @@ HostPattern = Annotated[str, AfterValidator(_check_host_pattern)]
 InnerHost = Annotated[str, AfterValidator(_check_inner_host)]
 ProxyNetwork = Annotated[Network, PlainValidator(_network)]
 Directory = Annotated[Path, _text(Path)]
+File = Annotated[Path, _text(_file)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 ApiVersion = Annotated[str, AfterValidator(_check_api_version)]
 UrlPrefix = Annotated[str, AfterValidator(_check_prefix)]

@@ -31,6 +31,13 @@ from .known import OutputParam, known_model, output_param
 from .providers import ServerQuirks, check_kind, default_image_urls, default_quirks
 
 
+class Tls(Block):
+    """PEM files: a certificate with its chain, and its key; read by who listens."""
+
+    cert: f.File
+    key: f.File
+
+
 class Server(Block):
     """The public listener. `port` 0 takes a free one; `drain` and `keep_alive` are in seconds."""
 
@@ -41,6 +48,7 @@ class Server(Block):
     drain: f.Seconds = 300.0
     keep_alive: f.Seconds = 75.0
     trusted_proxies: tuple[f.ProxyNetwork, ...] = ()
+    tls: Tls | None = None
     support: str = ""
 
 
@@ -50,6 +58,7 @@ class Admin(Block):
     host: f.Host = "127.0.0.1"
     port: f.AnyPort = 9090
     token: f.Token = SecretStr("")
+    tls: Tls | None = None
 
 
 class Store(Block):

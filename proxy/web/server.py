@@ -7,6 +7,7 @@ each request. What is true of one connection is in `connection`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterator
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from proxy.domain.errors import GatewayError
-from proxy.web.connection import Connection, Refuse
+from proxy.web.connection import HEAD_TIME, Connection, Refuse
 from proxy.web.strict import fault_of, is_usual
 
 REFUSE: web.AppKey[Refuse] = web.AppKey("refuse")
@@ -40,6 +41,25 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self.app)
+
+
+class Site(web.SockSite):
+    """A socket that a runner's application is served on. With TLS, a client has no longer to shake
+    hands than for a head.
+    """
+
+    __slots__ = ()
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        assert self._runner.server is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            self._runner.server,
+            sock=self._sock,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=HEAD_TIME if self._ssl_context else None,
+        )
 
 
 class _Server(web.Server):

@@ -18,9 +18,9 @@ CONFIG = """\
 server: {{host: 127.0.0.1, port: 0}}
 admin: {{port: 0}}
 store: {{url: "{url}"}}
-keys: {{pepper: {pepper}}}
+keys: {{pepper: "${{file:{pepper}}}"}}
 providers:
-  openai: {{base_url: https://api.openai.com/v1, api_key: sk-test}}
+  openai: {{base_url: https://api.openai.com/v1, api_key: "${{TEST_PROVIDER_KEY}}"}}
 models:
   gpt-4o: {{targets: [{{provider: openai}}], price: {{input: 2.50, output: 10.00}}}}
   gpt-4o-mini: {{targets: [{{provider: openai}}]{price}}}
@@ -32,7 +32,9 @@ PRICE = ", price: {input: 0.15, output: 0.60}"
 
 
 def write_config(path: Path, url: str, *, pepper: str = PEPPER, priced: bool = True) -> Path:
-    path.write_text(CONFIG.format(url=url, pepper=pepper, price=PRICE if priced else ""))
+    secret = path.with_name("pepper")
+    secret.write_text(pepper)
+    path.write_text(CONFIG.format(url=url, pepper=secret, price=PRICE if priced else ""))
     return path
 
 

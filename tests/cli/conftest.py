@@ -19,6 +19,7 @@ def vg(
     """The command line with a configuration whose store is empty."""
     monkeypatch.delenv("VISIONGATE_CONFIG", raising=False)
     monkeypatch.delenv("VISIONGATE_KEY_PEPPER", raising=False)
+    monkeypatch.setenv("TEST_PROVIDER_KEY", "sk-test")
     return Visiongate(write_config(tmp_path / "visiongate.yaml", store_url), store_url, capsys)
 
 

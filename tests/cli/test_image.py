@@ -109,7 +109,7 @@ def test_inline(vg: Visiongate, outside: Outside) -> None:
 
 def test_a_model_whose_images_are_inline(vg: Visiongate, outside: Outside) -> None:
     """A provider that takes no links has its images fetched, whatever the mode."""
-    old, new = "api_key: sk-test}", "api_key: sk-test, image_urls: inline}"
+    old, new = 'KEY}"}', 'KEY}", image_urls: inline}'
     vg.config.write_text(vg.config.read_text().replace(old, new))
     (row,) = vg.json("image", "https://pub.example/cat.png", "--model", "gpt-4o")
     assert row["bytes"] == len(SAMPLES["png"])

@@ -75,7 +75,7 @@ def test_find_of_a_paused_team(vg: Visiongate, team: str) -> None:
 def test_find_by_an_older_pepper(vg: Visiongate, team: str) -> None:
     """A key that an older pepper signed is found as long as that pepper is configured."""
     secret = vg.secret(team, "ci")
-    write_config(vg.config, vg.url, pepper=f'"a newer pepper of ours, {PEPPER}"')
+    write_config(vg.config, vg.url, pepper=f"a newer pepper of ours, {PEPPER}")
     assert vg.json("key", "find", secret)[0]["status"] == "active"
-    write_config(vg.config, vg.url, pepper='"a newer pepper of ours"')
+    write_config(vg.config, vg.url, pepper="a newer pepper of ours")
     assert vg.json("key", "find", secret)[0]["status"] == "unknown"

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config import literal_secrets
 from proxy.store.layout import VERSION
 from tests.cli.commands import Visiongate, write_config
+from tests.test_certificates import EXPIRED, GOOD, SECOND
 
 SECONDS = 30
 
@@ -210,3 +212,58 @@ def test_demo_on_a_taken_port(vg: Visiongate, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("proxy.demo.command.run_demo", run_demo)
     assert vg.bare("demo").err == "visiongate: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("${TEST_PROVIDER_KEY}", "sk-live-1234567890", "6: providers.openai.api_key"),
+        ("${TEST_PROVIDER_KEY}", "${NONE:-sk-live-1234567890}", "6: providers.openai.api_key"),
+        ("admin: {port: 0}", "admin: {port: 0, token: a-token}", "2: admin.token"),
+        ("${file:", "sixteen characters, ${file:", "4: keys.pepper"),
+    ],
+)
+def test_check_a_secret_in_the_file(vg: Visiongate, old: str, new: str, place: str) -> None:
+    """A secret that is written in the file itself is warned of by its line, and not repeated."""
+    text = vg.config.read_text()
+    assert old in text
+    vg.config.write_text(text.replace(old, new))
+    told = vg.done("check").err
+    assert f"{vg.config}:{place}: the secret stands in the file; write ${{NAME}}" in told
+    assert new not in told
+
+
+def test_check_a_password_in_the_file(tmp_path: Path) -> None:
+    """Of a URL only the password counts, wherever it stands in it, and no reference does."""
+    file = tmp_path / "visiongate.yaml"
+
+    def told(url: str) -> int:
+        file.write_text(f"store: {{url: '{url}'}}\nimages: {{egress_proxy: '{url}'}}\n")
+        return len(literal_secrets(file, {"PW": "hunter2", "URL": "redis://u:hunter2@h"}))
+
+    for url in ("redis://u:hunter2@h", "redis://:hunter2@h", "unix:///s?password=hunter2"):
+        assert told(url) == 2
+    for url in ("redis://u:${PW}@h", "redis://u@h:6379", "${URL}", "embedded", "redis://h/0"):
+        assert told(url) == 0
+
+
+def test_check_a_certificate(vg: Visiongate) -> None:
+    """A certificate that cannot be used is an error of its option; one that can is none."""
+    text = vg.config.read_text()
+    for pair, code, words in (
+        (EXPIRED, 2, "server.tls.cert: "),
+        ((GOOD[0], SECOND[1]), 2, "server.tls.key: "),
+        (GOOD, 0, ""),
+    ):
+        given = f"port: 0, tls: {{cert: {pair[0]}, key: {pair[1]}}}}}\nadmin"
+        vg.config.write_text(text.replace("port: 0}\nadmin", given))
+        found = vg("check")
+        assert (found.code, words in found.err) == (code, True), found.err
+
+
+def test_serve_a_certificate(vg: Visiongate) -> None:
+    """With a certificate that has expired no gateway starts, and says so."""
+    given = f"port: 0, tls: {{cert: {EXPIRED[0]}, key: {EXPIRED[1]}}}}}\nadmin"
+    vg.config.write_text(vg.config.read_text().replace("port: 0}\nadmin", given))
+    assert "server.tls.cert: " in (told := vg.refused(2, "serve"))
+    assert "certificate has expired" in told
