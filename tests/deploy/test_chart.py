@@ -1,0 +1,168 @@
+"""The Helm chart, rendered by Helm itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from proxy.config import Config, parse_config
+from tests.deploy.files import CHART, ENV, read, run, tool
+
+HELM = "make .venv/bin/helm"
+GIVEN = {"secret.existingSecret": "mine"}
+ALL = {
+    **GIVEN,
+    "autoscaling.enabled": "true",
+    "serviceMonitor.enabled": "true",
+    "serviceMonitor.labels.release": "prometheus",
+    "tls.secretName": "cert",
+    "persistence.existingClaim": "claim",
+    "image.digest": "sha256:" + "0" * 64,
+    "podAnnotations.a": "b",
+    "podLabels.a": "b",
+    "nodeSelector.a": "b",
+}
+
+
+def words(values: Mapping[str, str]) -> list[str]:
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+
+
+def rendered(values: Mapping[str, str] = GIVEN) -> dict[str, dict[str, Any]]:
+    """Each object by its kind and name."""
+    text = run(tool("helm", HELM), "template", "visiongate", CHART, *words(values))
+    return {f"{o['kind']}/{o['metadata']['name']}": o for o in yaml.safe_load_all(text) if o}
+
+
+def pod(objects: Mapping[str, Any]) -> Any:
+    return objects["Deployment/visiongate"]["spec"]["template"]["spec"]
+
+
+def config_of(objects: Mapping[str, Any]) -> Config:
+    text = objects["ConfigMap/visiongate"]["data"]["visiongate.yaml"]
+    return parse_config(text, "visiongate.yaml", ENV)
+
+
+def test_lint() -> None:
+    """`helm lint --strict` has no complaint."""
+    assert "0 chart(s) failed" in run(tool("helm", HELM), "lint", CHART, "--strict", *words(GIVEN))
+
+
+@pytest.mark.parametrize("values", [GIVEN, ALL], ids=["few", "all"])
+@pytest.mark.parametrize("version", ["1.27", "1.33"])
+def test_kubernetes(values: Mapping[str, str], version: str) -> None:
+    """Every object is one of Kubernetes', to the last key; ServiceMonitor is of another project."""
+    validate = pytest.importorskip("kubernetes_validate", reason="NOT RUN: no kubernetes-validate")
+    objects = rendered(values)
+    assert len(objects) == (7 if values is GIVEN else 9)
+    for name, each in objects.items():
+        if not name.startswith("ServiceMonitor/"):
+            validate.validate(each, version, strict=True)
+
+
+@pytest.mark.parametrize("values", [GIVEN, ALL], ids=["few", "all"])
+def test_the_configuration(values: Mapping[str, str]) -> None:
+    """What is made of the values is a configuration that the gateway takes, on the pod's ports."""
+    objects = rendered(values)
+    config = config_of(objects)
+    (container,) = pod(objects)["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"public": config.server.port, "admin": config.admin.port}
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(config.store.data) in mounts
+    assert (config.server.tls is not None) is ("tls.secretName" in values)
+    if config.server.tls:
+        assert str(config.server.tls.cert.parent) in mounts
+
+
+@pytest.mark.parametrize("drain", [30, 300])
+def test_time_to_drain(drain: int) -> None:
+    """A pod has its drain, five seconds before and ten after it, whatever the drain is."""
+    objects = rendered({**GIVEN, "drainSeconds": str(drain)})
+    assert config_of(objects).server.drain == drain
+    assert pod(objects)["terminationGracePeriodSeconds"] == drain + 15
+
+
+def test_restricted() -> None:
+    """A pod is what the restricted Pod Security Standard asks for, and more.
+
+    Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/
+    """
+    spec = pod(rendered())
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == 10001
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_secrets() -> None:
+    """The ConfigMap has references alone; a Secret of one's own is used and none is made."""
+    objects = rendered()
+    text = objects["ConfigMap/visiongate"]["data"]["visiongate.yaml"]
+    wanted = {"REDIS_URL", "VISIONGATE_KEY_PEPPER", "OPENAI_API_KEY"}
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == wanted
+    assert not any(name.startswith("Secret/") for name in objects)
+    (container,) = pod(objects)["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "mine"}}]
+    made = rendered({"secret.data.OPENAI_API_KEY": "sk-1"})
+    assert made["Secret/visiongate"]["stringData"] == {"OPENAI_API_KEY": "sk-1"}
+
+
+def test_streams_scale() -> None:
+    """The autoscaler goes by a metric that the gateway has, and leaves the replicas alone."""
+    objects = rendered(ALL)
+    spec = objects["HorizontalPodAutoscaler/visiongate"]["spec"]
+    name = spec["metrics"][0]["pods"]["metric"]["name"].removeprefix("visiongate_")
+    assert f'"{name}"' in (CHART.parents[2] / "proxy" / "metrics.py").read_text()
+    assert "replicas" not in objects["Deployment/visiongate"]["spec"]
+
+
+def test_a_changed_configuration_rolls_out() -> None:
+    """Pods are made anew when the configuration changes."""
+
+    def annotations(values: Mapping[str, str]) -> Any:
+        template = rendered(values)["Deployment/visiongate"]["spec"]["template"]
+        return template["metadata"]["annotations"]
+
+    changed = {**GIVEN, "config.server.support": "ask us"}
+    assert annotations(GIVEN) == annotations(GIVEN)
+    assert annotations(changed) != annotations(GIVEN)
+
+
+def test_the_admin_port_is_not_public() -> None:
+    """The service that may be a load balancer has the public port alone."""
+    objects = rendered({**GIVEN, "service.type": "LoadBalancer"})
+    ports = objects["Service/visiongate"]["spec"]["ports"]
+    assert [port["name"] for port in ports] == ["public"]
+    assert objects["Service/visiongate-admin"]["spec"]["type"] == "ClusterIP"
+    _, admin = objects["NetworkPolicy/visiongate"]["spec"]["ingress"]
+    assert admin["from"] == read(CHART / "values.yaml")["networkPolicy"]["monitoring"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words_of"),
+    [
+        ({}, "set secret.existingSecret"),
+        ({**GIVEN, "replicaCount": "0"}, "/replicaCount"),
+        ({**GIVEN, "drainSeconds": "0"}, "/drainSeconds"),
+        ({**GIVEN, "config.server.drain": "5s"}, "/config/server"),
+        ({**GIVEN, "config.admin.host": "::1"}, "/config/admin"),
+        ({**GIVEN, "config.store.url": "embedded"}, "/config/store/url"),
+        ({**GIVEN, "image.digest": "latest"}, "/image/digest"),
+        ({**GIVEN, "replicas": "3"}, "replicas"),
+    ],
+)
+def test_wrong_values(values: Mapping[str, str], words_of: str) -> None:
+    """What cannot work is refused before anything is installed, with its place."""
+    helm = tool("helm", HELM)
+    assert words_of in run(helm, "template", "visiongate", CHART, *words(values), ok=False)

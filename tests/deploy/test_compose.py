@@ -1,0 +1,97 @@
+"""The compose file: by the specification's rules, and by what its services make of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from proxy.config import load_config
+from proxy.demo.upstream import DEMO_KEY, make_demo_upstream
+from tests.deploy.files import CONFIG, DEPLOY, ENV, read
+from tests.valkey import run_valkey
+
+FILE = DEPLOY / "compose.yaml"
+SERVICES: dict[str, Any] = read(FILE)["services"]
+
+
+def test_the_specification() -> None:
+    """It is a compose file by the specification, to the last key."""
+    compose_spec = pytest.importorskip("compose_spec", reason="NOT RUN: pip install compose-spec")
+    parsed = compose_spec.PyCompose.from_json(json.dumps(read(FILE)))
+    parsed.validate()
+    assert set(parsed.service_names()) == SERVICES.keys()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_hardened(name: str) -> None:
+    """No service may write to its image, has a capability or can gain one."""
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_what_must_be_set() -> None:
+    """Each variable that compose insists on is in the example of .env, where none has a value."""
+    wanted = set(re.findall(r"\$\{(\w+):\?", FILE.read_text()))
+    example = (DEPLOY / "compose" / "example.env").read_text()
+    assert wanted == set(re.findall(r"(?m)^(\w+)=$", example))
+    assert not re.search(r"(?m)^\w+=.", example)
+
+
+def test_what_is_mounted() -> None:
+    """What services have from beside the file is read-only; ours exists."""
+    mounts = [m for service in SERVICES.values() for m in service.get("volumes", ())]
+    beside = [m for m in mounts if m.startswith(".")]
+    assert len(beside) == 4
+    assert all(m.endswith(":ro") for m in beside)
+    assert (DEPLOY / "compose" / "prometheus.yaml").is_file()
+
+
+def test_only_the_gateway_is_public() -> None:
+    """No port but the gateway's is bound to other addresses than this machine's own."""
+    ports = {name: service.get("ports", []) for name, service in SERVICES.items()}
+    assert ports.pop("visiongate") == ["8080:8080"]
+    assert all(port.startswith("127.0.0.1:") for some in ports.values() for port in some)
+    scrape = read(DEPLOY / "compose" / "prometheus.yaml")["scrape_configs"][0]
+    assert scrape["static_configs"] == [{"targets": [f"visiongate:{config().admin.port}"]}]
+
+
+def config() -> Any:
+    return load_config(CONFIG, ENV)
+
+
+def test_time_to_drain() -> None:
+    """The gateway is not killed before its drain is over."""
+    grace = SERVICES["visiongate"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) >= config().server.drain + 10
+
+
+def test_the_demo() -> None:
+    """Without a provider's key the gateway asks the demo's upstream, by the key that it takes."""
+    given = SERVICES["visiongate"]["environment"]
+    assert given["OPENAI_API_KEY"] == f"${{OPENAI_API_KEY:-{DEMO_KEY}}}"
+    assert given["OPENAI_BASE_URL"].endswith(":-http://upstream:8000/v1}")
+    *_, program = SERVICES["upstream"]["entrypoint"]
+    compile(program, "entrypoint", "exec")
+    assert f"import {make_demo_upstream.__name__}" in program
+    assert "port=8000" in program
+
+
+def test_the_store(tmp_path: Path) -> None:
+    """By its command line a real Valkey has an append-only file and evicts nothing; it is told a
+    password.
+    """
+    shell = SERVICES["valkey"]["command"][-1].replace("/data", str(tmp_path))
+    _, program, *options = shlex.split(shell)
+    assert program == "valkey-server"
+    assert [options.pop(), options.pop()] == ["$$STORE_PASSWORD", "--requirepass"]
+    wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction", "appendfsync": "everysec"}
+    with run_valkey(tmp_path, *options) as url, redis.Redis.from_url(url) as client:
+        assert {name: client.config_get(name)[name] for name in wanted} == wanted
