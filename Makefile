@@ -6,10 +6,13 @@ BIN    := $(VENV)/bin
 JOBS   ?= auto
 MINUTES ?= 10
 SECONDS ?= 60
+LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+          --no-annotate --custom-compile-command 'make lock'
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients node dashboards clean
+.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients node clean \
+        dashboards image lock sbom audit
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,7 +23,7 @@ demo: $(VENV)/.installed  ## the whole gateway on embedded parts; prints a curl 
 test: $(VENV)/.dev  ## the tests
 	$(BIN)/pytest -n $(JOBS)
 
-check: $(VENV)/.dev  ## format, lint, types, import layers, tests
+check: $(VENV)/.dev $(BIN)/helm  ## format, lint, types, import layers, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -48,6 +51,21 @@ node: $(VENV)/.dev  ## the official Node SDK alone, in more detail
 dashboards: $(VENV)/.installed  ## write grafana/dashboards/*.json from grafana/source
 	$(BIN)/python -m grafana.source
 
+image: $(VENV)/.dev  ## the image's steps as they stand in deploy/Dockerfile, without an engine
+	$(BIN)/pytest -p no:cacheprovider -m image tests/deploy
+
+lock: $(VENV)/.release  ## deploy/lock: what the image is made of, every file with its hash
+	$(LOCK) --output-file deploy/lock/requirements.txt pyproject.toml
+	$(LOCK) --output-file deploy/lock/build.txt deploy/lock/build.in
+
+sbom: $(VENV)/.release  ## dist/visiongate.cdx.json: what the image is made of, as CycloneDX
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	  --output-file dist/visiongate.cdx.json deploy/lock/requirements.txt
+
+audit: $(VENV)/.release  ## known vulnerabilities of what is locked; fails where it cannot ask
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/lock/requirements.txt
+
 format: $(VENV)/.dev  ## lay out the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -70,3 +88,12 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "installing visiongate and what its tests need"
 	@$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.release: pyproject.toml | $(VENV)/bin/python
+	@echo "installing what a release is made with"
+	@$(PIP) install -e '.[release]'
+	@touch $@
+
+$(BIN)/helm: tests/deploy/helm.py | $(VENV)/.dev
+	@echo "installing Helm, by which the chart is tested"
+	@$(BIN)/python -m tests.deploy.helm

@@ -1,0 +1,39 @@
+"""The commands of deploy/README.md that can be run anywhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.deploy.files import CONFIG, DEPLOY, ROOT, run
+from tests.web.test_nginx import block
+
+
+def command(begin: str) -> str:
+    """The one command that begins so, its lines put together."""
+    text = re.sub(r" \\\n +", " ", (DEPLOY / "README.md").read_text())
+    (found,) = re.findall(rf"(?m)^{re.escape(begin)}.*$", text)
+    return found
+
+
+def test_nginx() -> None:
+    """What it takes out of README is the configuration that is tested."""
+    words = command("sed -n").partition(" > ")[0]
+    found = run("sh", "-c", words, cwd=ROOT)
+    found = found.replace("127.0.0.1:8080", "127.0.0.1:1").replace(
+        "listen 80;", "listen 127.0.0.1:2;"
+    )
+    assert found == block(2, "http://127.0.0.1:1")
+
+
+def test_the_units_configuration(tmp_path: Path) -> None:
+    """With what it puts into the configuration, no secret comes from the environment."""
+    copy = tmp_path / "visiongate.yaml"
+    copy.write_text(CONFIG.read_text())
+    run("sh", "-c", command("sed -i").replace("/etc/visiongate/visiongate.yaml", str(copy)))
+    text = copy.read_text()
+    unit = (DEPLOY / "systemd" / "visiongate.service").read_text()
+    files = re.findall(r"\$\{file:/run/credentials/visiongate.service/(\w+)\}", text)
+    assert sorted(files) == sorted(re.findall(r"(?m)^LoadCredential=(\w+):", unit))
+    assert "host: 127.0.0.1" in text
+    assert set(re.findall(r"\$\{([A-Z_]+)", text)) == {"REDIS_URL", "OPENAI_BASE_URL"}
