@@ -20,6 +20,9 @@ from proxy.upstream.http1 import header_lines
 _GONE = "the client has gone"
 
 
+_MOMENT = 0.1  # seconds
+
+
 class _Written(web.StreamResponse):
     """An answer to which aiohttp has nothing to add: all of a kind can be the same."""
 
@@ -118,6 +121,10 @@ class Outlet:
             # Without chunks only a reset tells this end from a good one.
             raw: socket.socket = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if transport.get_extra_info("sslcontext") is not None:
+                self._protocol._force_close = True  # by which aiohttp leaves it open
+                _reset(transport, asyncio.get_running_loop().time() + self._patience)
+                return
         transport.close()  # what was written still goes out; a last chunk does not
         asyncio.get_running_loop().call_later(self._patience, transport.abort)
 
@@ -133,3 +140,18 @@ class Outlet:
         if not self._reads_on:
             raise ClientConnectionResetError(_GONE)
         return True
+
+
+def _reset(transport: asyncio.WriteTransport, until: float) -> None:
+    """Once what was written is out. TLS that is closed says that all has come (RFC 8446 section
+    6.1); one that is broken off does not.
+    """
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        if transport.get_write_buffer_size() and loop.time() < until:
+            loop.call_later(_MOMENT, look)
+        else:
+            transport.abort()
+
+    loop.call_later(_MOMENT, look)  # in which the network takes what TLS has made of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from proxy.web import server
 from tests.gateway import HELLO, Gateway, open_gateway
 from tests.scripted import Head, Pause, Reset, ScriptedUpstream, Send, chat_stream, sse
 from tests.test_certificates import EXPIRED, GOOD, SECOND
+from tests.web.raw import chat_request
 from tests.web.workers import Worker, make_key, serving
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
@@ -62,6 +64,56 @@ async def test_a_broken_stream(gate: Gateway, upstream: ScriptedUpstream) -> Non
         with pytest.raises(openai.APIError):
             async for _ in stream:
                 pass
+
+
+def read_all(url: str, request: bytes) -> tuple[bytes, OSError | None]:
+    """What comes until the end, and what is wrong with that: None where TLS says that it is all."""
+    where = urlsplit(url)
+    tls_ = trusting()
+    options = {"server_hostname": where.hostname, "suppress_ragged_eofs": False}
+    found = b""
+    with (
+        socket.create_connection((where.hostname, where.port), 10) as raw,
+        tls_.wrap_socket(raw, **options) as made,
+    ):
+        made.sendall(request)
+        try:
+            while data := made.recv(65536):
+                found += data
+        except OSError as error:
+            return found, error
+        return found, None
+
+
+async def unchunked_ends(url: str, key: str, upstream: ScriptedUpstream) -> None:
+    stream = chat_stream(["one"], USAGE)
+    upstream.script(stream)
+    upstream.script([*stream[:2], Reset()])
+    request = chat_request(key, version="1.0")
+    found, error = await asyncio.to_thread(read_all, url, request)
+    assert error is None
+    assert found.endswith(b"data: [DONE]\n\n")
+    found, error = await asyncio.to_thread(read_all, url, request)
+    assert error is not None
+    assert found.startswith(b"HTTP/1.0 200")
+    assert b'"type":"server_error"' in found
+    assert b"[DONE]" not in found
+
+
+async def test_a_broken_stream_without_chunks(
+    store_url: str, worker: Worker, upstream: ScriptedUpstream
+) -> None:
+    """To an HTTP/1.0 client, whose answer ends with the connection, a stream that breaks off ends
+    without TLS's word that all has come, behind its error event; another one ends with it.
+    """
+    await unchunked_ends(worker.url, await make_key(store_url), upstream)
+
+
+async def test_a_broken_stream_without_chunks_or_uvloop(
+    gate: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """The same on asyncio's own loop, whose transports are others."""
+    await unchunked_ends(gate.url, await gate.key(), upstream)
 
 
 async def test_a_client_that_leaves(gate: Gateway, upstream: ScriptedUpstream) -> None:
