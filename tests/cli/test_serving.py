@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.certificates import open_certificate
 from proxy.config import literal_secrets
 from proxy.store.layout import VERSION
 from tests.cli.commands import Visiongate, write_config
@@ -259,6 +260,19 @@ def test_check_a_certificate(vg: Visiongate) -> None:
         vg.config.write_text(text.replace("port: 0}\nadmin", given))
         found = vg("check")
         assert (found.code, words in found.err) == (code, True), found.err
+
+
+def test_check_a_certificate_that_ends_soon(
+    vg: Visiongate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two weeks before its end a certificate is worth a warning, and not before that."""
+    given = f"port: 0, tls: {{cert: {GOOD[0]}, key: {GOOD[1]}}}}}\nadmin"
+    vg.config.write_text(vg.config.read_text().replace("port: 0}\nadmin", given))
+    end = open_certificate(*GOOD).until
+    for days, told in ((13, True), (15, False)):
+        monkeypatch.setattr("proxy.cli.serving.time.time", lambda d=days: end - d * 86400)
+        words = f"server.tls.cert ends in {days} days; renew it, and send SIGHUP"
+        assert (words in vg.done("check").err) is told
 
 
 def test_serve_a_certificate(vg: Visiongate) -> None:
