@@ -13,7 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from proxy import config as cfg
-from proxy import logs
+from proxy import logs, scraping
 from proxy.domain.grace import Grace
 from proxy.domain.health import Standing
 from proxy.domain.routing import Health, Model
@@ -80,7 +80,8 @@ async def open_door(
     Raises StoreUnavailable or SchemaError where the store cannot be used.
     """
     log = log or logs.get()
-    metrics = Metrics(max_keys=config.metrics.max_keys, config_hash=config.fingerprint)
+    named = scraping.named(config.metrics.max_keys)
+    metrics = Metrics(named=named, config_hash=config.fingerprint)
     store = Store.open(store_url, metrics.stored, wait_replicas=config.store.wait_replicas)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)

@@ -147,8 +147,7 @@ class House:
     async def _show(self, teams: Mapping[str, Access | None]) -> None:
         wanted = {name: _shown(access) if access else () for name, access in teams.items()}
         for name, states in (await self._door.ledger.look(wanted)).items():
-            if teams[name] is not None:
-                self._door.metrics.limits(name, states)
+            self._door.metrics.limits(name, states)
 
     def _access(self, team: TeamRecord) -> Access | None:
         if team.status == "deleted":

@@ -18,7 +18,6 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,9 +25,12 @@ from itertools import count
 from pathlib import Path
 from typing import Final, NoReturn
 
+from prometheus_client import CollectorRegistry
+
 from proxy import logs, scraping
 from proxy.generation import Generation
 from proxy.memory import keep_apart
+from proxy.metrics import MASTER_ALARMS, alarms
 from proxy.serve import run, work
 
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -90,8 +92,8 @@ class Master:
         """
         keep_apart()
         first = self._prepare(None)
-        with first.shared, tempfile.TemporaryDirectory(prefix="visiongate-") as folder:
-            self._listen(Path(folder))
+        with first.shared, scraping.folder() as folder:
+            self._listen(folder)
             self._take_in(first)
             while self._workers or not self._stops:
                 self._fill()
@@ -103,6 +105,10 @@ class Master:
 
     def _listen(self, folder: Path) -> None:
         self._folder = folder
+        scraping.join(folder, "master")
+        self._alarms = alarms(CollectorRegistry())
+        for event in MASTER_ALARMS:
+            self._alarms.labels(event)
         self._scrapes = socket.socket(socket.AF_UNIX)
         self._scrapes.bind(str(self._folder / scraping.SOCKET))
         self._scrapes.listen()
@@ -112,6 +118,10 @@ class Master:
         signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
         for number in _HEARD:
             signal.signal(number, lambda *_: None)
+
+    def _alarm(self, event: str, **fields: object) -> None:
+        self._alarms.labels(event).inc()
+        self._log.error(event, **fields)
 
     # Signals, and what workers tell
 
@@ -149,7 +159,7 @@ class Master:
         try:
             coming = self._prepare(self._serving or self._coming)
         except Exception as error:
-            self._log.error("reload_refused", error=self._why(error))
+            self._alarm("reload_refused", error=self._why(error))
             return
         if self._coming is not None:
             self._drop(self._coming)
@@ -163,6 +173,7 @@ class Master:
                 self._child(lambda: self._answer(asking))
 
     def _answer(self, asking: socket.socket) -> None:
+        os.nice(10)  # streams come first
         asking.settimeout(_SCRAPE)
         with contextlib.suppress(OSError):  # who asked has gone
             asking.sendall(scraping.gathered(self._folder))
@@ -238,7 +249,7 @@ class Master:
                 self._died(worker, os.waitstatus_to_exitcode(status), now)
         for worker in self._workers.values():
             if now - worker.heard > _SILENCE:
-                self._log.error("worker_hangs", pid=worker.pid)
+                self._alarm("worker_hangs", pid=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
 
     def _died(self, worker: Worker, code: int, now: float) -> None:
@@ -246,7 +257,7 @@ class Master:
         scraping.leave(self._folder, worker.slot)
         if worker.asked:
             return
-        self._log.error("worker_died", pid=worker.pid, exit_code=code)
+        self._alarm("worker_died", pid=worker.pid, exit_code=code)
         if worker.generation is self._coming:
             self._refuse(self._coming)
             return
@@ -277,7 +288,7 @@ class Master:
         self._coming = None
         self._drop(coming)
         if self._serving is not None:
-            self._log.error("reload_refused", error="its workers do not start")
+            self._alarm("reload_refused", error="its workers do not start")
         else:
             self._code = 1
             self._stop()

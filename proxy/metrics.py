@@ -45,6 +45,17 @@ _STAGE: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 #: Rows that wait to be counted: they hold the loop for 0.2 ms.
 _KEPT: Final = 100
 
+#: What an operator must look into, of a worker and of their master.
+ALARMS: Final = (
+    "charges_lost",
+    "chore_failed",
+    "journal_failed",
+    "reservation_lost",
+    "settlement_refused",
+    "store_went_backwards",
+)
+MASTER_ALARMS: Final = ("reload_refused", "worker_died", "worker_hangs")
+
 #: Where a request's own time in the gateway goes.
 STAGES: Final = ("authenticate", "read", "validate", "images", "estimate", "reserve")
 
@@ -63,13 +74,36 @@ class Fetches:
         self._cache[result,] += 1
 
 
-class Metrics:
-    """Every series of this process. `max_keys`: further keys are counted as key="other"."""
+def alarms(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "visiongate_alarms", "What an operator must look into.", ("event",), registry=registry
+    )
 
-    def __init__(self, *, max_keys: int = 1000, config_hash: str = "") -> None:
+
+#: Whether the key of that id has a name in the metrics; the same for all workers.
+Named = Callable[[str], bool]
+
+
+def first(most: int) -> Named:
+    """Names the first so many keys that it is asked about."""
+    ids: set[str] = set()
+
+    def named(id: str) -> bool:
+        if len(ids) < most:
+            ids.add(id)
+        return id in ids
+
+    return named
+
+
+class Metrics:
+    """Every series of this process. Keys that are not `named` are counted as key="other"."""
+
+    def __init__(self, *, named: Named | None = None, config_hash: str = "") -> None:
         self.registry = CollectorRegistry()
-        self._max_keys = max_keys
+        self._named = named or first(1000)
         self._keys: dict[str, str] = {}
+        self._limits: dict[str, set[tuple[str, ...]]] = {}
         self._served: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
         self._charged: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
         self._waiting = 0
@@ -146,7 +180,9 @@ class Metrics:
             ("provider", "model"),
             "livemin",
         )
-        self.alarms = counters("alarms", "What an operator must look into.", ("event",))
+        self.alarms = Counts(alarms(self.registry))
+        self._told.append(self.alarms)
+        self.alarms.update({(event,): 0.0 for event in ALARMS})
         self.store_errors = counter("store_errors", "Times the store could not be reached.")
         gauge("workers", "Workers running.").set(1)
         since = gauge("start_time_seconds", "Since when the counters count.", of="livemin")
@@ -174,10 +210,10 @@ class Metrics:
             gauge.set(value())
 
     def key_label(self, key: KeyRecord) -> str:
-        """The key's name, or "other" once `max_keys` of them have been seen."""
+        """The key's name, or "other" where too many others have one."""
         name = self._keys.get(key.id)
         if name is None:
-            if len(self._keys) >= self._max_keys:
+            if not self._named(key.id):
                 return OTHER
             name = self._keys[key.id] = key.name
         return name
@@ -235,13 +271,21 @@ class Metrics:
         return self.store_seconds[op,].observe
 
     def limits(self, team: str, states: Iterable[State]) -> None:
-        """Show a team's limits; those on one model have no place in these series."""
+        """Show a team's limits; those on one model have no place in these series. Of one that it
+        has no more, amount and use are 0: a series of several processes cannot be taken back.
+        """
+        shown: set[tuple[str, ...]] = set()
         for state in states:
             limit = state.bound.limit
             scale = NANO if limit.unit == "usd" else 1
             labels = (team, limit.unit, limit.window)
+            shown.add(labels)
             self.limit_amount.labels(*labels).set(state.amount / scale)
             self.limit_used.labels(*labels).set((state.used + state.reserved) / scale)
+        for gone in self._limits.get(team, shown) - shown:
+            self.limit_amount.labels(*gone).set(0)
+            self.limit_used.labels(*gone).set(0)
+        self._limits[team] = shown
 
     def image(self, verdict: str, reason: str, format: str, size: int) -> None:
         """Count an image judged."""

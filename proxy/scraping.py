@@ -8,27 +8,97 @@ Source: https://prometheus.github.io/client_python/multiprocess/
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from proxy.metrics import Metrics
+from proxy.metrics import Metrics, Named, first
 
 #: Below the folder with the files: who connects to it gets the text.
 SOCKET: Final = "scrape"
 
+#: There, too: the ids of the keys that have a name, and what is locked while anybody lives.
+_NAMED, _LOCK = "named", "lock"
+_PREFIX: Final = "visiongate-"  # of the folder
+
 _shared: Path | None = None  # where this process' values are, if it is one of several
 
 
-def join(folder: Path, slot: int) -> None:
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for the files, gone at the end; one that was left by a master that was killed goes
+    now.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if left.lstat().st_uid == os.getuid():
+                _remove(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as made:
+        folder = Path(made)
+        with (folder / "new").open("wb") as lock:  # until the last worker ends: they have it, too
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "new").rename(folder / _LOCK)
+            yield folder
+
+
+def _remove(folder: Path) -> None:
+    """Raises OSError where somebody lives there."""
+    with (folder / _LOCK).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+
+
+def join(folder: Path, slot: int | str) -> None:
     """Keep the values of this process' series, from the next on, in files of that slot."""
     global _shared
     _shared = folder
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+
+
+def named(most: int) -> Named:
+    """Which keys have a name in the metrics: the first so many that any worker met."""
+    return first(most) if _shared is None else _Named(_shared / _NAMED, most)
+
+
+class _Named:
+    """By a file of ids that all workers append to, under its lock. Once it has so many, it is not
+    read again.
+    """
+
+    def __init__(self, file: Path, most: int) -> None:
+        self._file = file
+        self._most = most
+        self._ids: set[str] = set()
+        self._read = 0
+
+    def __call__(self, id: str) -> bool:
+        if id not in self._ids and len(self._ids) < self._most:
+            try:
+                self._look(id)
+            except OSError:  # a disk that is full is no reason to name nobody
+                self._ids.add(id)
+        return id in self._ids
+
+    def _look(self, id: str) -> None:
+        """Read what others have added, and add this one if there is room."""
+        with self._file.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(self._read)
+            room = self._most - len(self._ids)
+            self._ids.update(file.read().split()[:room])
+            if id not in self._ids and len(self._ids) < self._most:
+                file.write(f"{id}\n")
+                self._ids.add(id)
+            self._read = file.tell()
 
 
 def leave(folder: Path, slot: int) -> None:

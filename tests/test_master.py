@@ -14,13 +14,16 @@ from typing import Any
 import aiohttp
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 
 from proxy import scraping
 from proxy.generation import Generation
 from proxy.listeners import Listeners
 from proxy.master import Master, pause_after
 from proxy.master import Worker as Forked
+from proxy.metrics import alarms
 from proxy.store.embedded import EmbeddedValkey
+from proxy.store.layout import SCHEMA, VERSION
 from tests.gateway import events, open_gateway, until
 from tests.scripted import Head, ScriptedUpstream, Send, chat_stream
 from tests.store.processes import servers
@@ -92,24 +95,76 @@ def alive(pid: int) -> bool:
     ("changes", "words"),
     [
         ({"plans": {"default": {"limits": ["5 apples/day"]}}}, "plans.default.limits[0]"),
+        ({"plans": {"default": {"limit": ["5 tokens/day"]}}}, "plans.default.limit"),
+        ({"providers": {"openai": {"api_key": "${VISIONGATE_UNSET}"}}}, "VISIONGATE_UNSET"),
         ({"store": {"url": "unix:///nowhere/valkey.sock"}}, "the store at unix:///nowhere"),
+        ("models: [", "expected"),
     ],
-    ids=["wrong", "no store"],
+    ids=["a wrong value", "an unknown key", "an unset name", "no store", "no YAML"],
 )
 async def test_a_wrong_reload_is_refused(
     store_url: str,
     upstream: ScriptedUpstream,
     key: str,
     tmp_path: Path,
-    changes: dict[str, Any],
+    changes: dict[str, Any] | str,
     words: str,
 ) -> None:
-    """What is wrong at SIGHUP is logged, and the workers serve on."""
+    """What is wrong at SIGHUP is logged and counted, and the workers serve on with what they
+    had; what is right after it takes effect.
+    """
+    refused = 'visiongate_alarms_total{event="reload_refused"}'
     async with serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker:
+        before, right = await configs(worker), worker.config.read_text()
         worker.change(changes)
         assert words in (await worker.told("reload_refused"))["error"]
         await answered(worker, key)
         assert all(map(alive, worker.pids))
+        assert (await configs(worker), (await worker.metrics())[refused]) == (before, 1)
+        old = worker.pids
+        worker.config.write_text(right)
+        worker.change({"models": {"gpt-4.1": MODEL}})
+        await worker.serves("reloaded")
+        await until(lambda: not any(map(alive, old)))
+        assert len(await configs(worker) | before) == 2
+
+
+async def configs(worker: Worker) -> set[str]:
+    """The configurations that are told to be in use."""
+    return {n for n, v in (await worker.metrics()).items() if v and "config_info" in n}
+
+
+async def test_a_newer_schema_is_refused(
+    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
+) -> None:
+    """Where a later release has taken over the store, this one does not begin anew on it."""
+    async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
+        with redis.Redis.from_url(store_url) as store:
+            store.set(SCHEMA, VERSION + 1)
+            worker.change({})
+            told = (await worker.told("reload_refused"))["error"]
+            store.set(SCHEMA, VERSION)
+        assert f"schema version {VERSION + 1}" in told
+        await answered(worker, key)
+
+
+async def test_all_workers_name_the_same_keys(
+    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
+) -> None:
+    """A key that has no name with one worker, since too many others have one, has none with
+    another that met it first.
+    """
+    other = await make_key(store_url, "other-team")
+    async with serving(tmp_path, store_url, upstream.url, "5s", TWO) as worker:
+        worker.change({"metrics": {"max_keys": 1}})
+        await worker.serves("reloaded")
+        for asked, idle in zip((key, other), worker.pids, strict=True):
+            os.kill(idle, signal.SIGSTOP)
+            await answered(worker, asked)
+            os.kill(idle, signal.SIGCONT)
+        await until_total(worker, "requests_total", 2)
+        found = [n for n in await worker.metrics() if n.startswith("visiongate_requests_total")]
+        assert sorted(n.split('key="')[1].partition('"')[0] for n in found) == ["ci", "other"]
 
 
 async def test_a_reload_to_a_taken_port_is_refused(
@@ -254,6 +309,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def idle_master(folder: Path) -> Master:
     master = Master(lambda before: pytest.fail("nothing to prepare"), str)
     master._folder = folder
+    master._alarms = alarms(CollectorRegistry())
     return master
 
 

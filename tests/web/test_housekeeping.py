@@ -8,12 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
 from proxy import housekeeping
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.grace import Grace
+from proxy.domain.identity import TeamRecord
 from proxy.store.layout import team_keys
 from proxy.store.node import Node
 from proxy.store.settlements import silent
@@ -146,6 +148,27 @@ async def test_workers_after_an_outage(
             for _ in range(after):
                 await house.beat()
             assert grace.workers == workers
+
+
+async def test_a_limit_that_is_gone_is_shown_as_none(gateway: Gateway) -> None:
+    """A limit that a team has no more, or that of a deleted team, has no amount in the metrics."""
+    await gateway.key(team_limits=("1000 tokens/day", "5 usd/month"))
+    house = house_of(gateway)
+
+    async def shown() -> list[float]:
+        await house.look()
+        found = await gateway.metrics()
+        return [v for n, v in sorted(found.items()) if n.startswith("visiongate_limit_amount")]
+
+    assert await shown() == [1000, 5]
+
+    def change(team: TeamRecord) -> TeamRecord:
+        return msgspec.structs.replace(team, limits=team.limits[1:])
+
+    await gateway.directory.change_team("vision", change)
+    assert await shown() == [0, 5]
+    await gateway.directory.delete_team("vision")
+    assert await shown() == [0, 0]
 
 
 def house_of(gate: Gateway, grace: Grace | None = None) -> housekeeping.House:
