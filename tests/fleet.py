@@ -29,8 +29,8 @@ PATIENT: dict[str, Any] = {
 
 
 class Worker:
-    """One `visiongate serve` with one worker; `url`, `admin` and the worker's `pid` are known once
-    it is `ready`.
+    """One `visiongate serve`, of one worker if not told otherwise; `url`, `admin` and the `pid` of
+    the first worker are known once it is `ready`.
     """
 
     def __init__(self, config: Path, log: Path) -> None:
@@ -68,7 +68,7 @@ class Worker:
             for line in self.log():
                 if line.get("event") == "serving":
                     self.url, self.admin = line["public"], line["admin"]
-                    (self.pid,) = line["workers"]
+                    self.pid = line["workers"][0]
                     return self
             time.sleep(0.01)  # between two looks at its log
         raise RuntimeError(f"the gateway did not start:\n{self._log.read_text()}")

@@ -17,6 +17,7 @@ from tests.chaos.lost_target import lost_target
 from tests.chaos.outages import FAULTS, failover, late_failover, outage
 from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand, until
+from tests.chaos.turnover import run_pair, turnover
 from tests.valkey import run_cluster
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1500)]
@@ -114,3 +115,11 @@ async def test_lost_target(server: Server, tmp_path: Path, workers: int) -> None
     its first byte.
     """
     await lost_target(server.url, tmp_path / "two", seconds=20.0, rate=100, workers=workers)
+
+
+async def test_reloads_and_kills(server: Server, tmp_path: Path) -> None:
+    """Ten reloads and ten killed workers under 200 streams cut none but those of the killed, and a
+    stop leaves nothing open.
+    """
+    with run_pair(tmp_path / "fleet", server.url) as stand:
+        await turnover(stand, tmp_path / "fleet")

@@ -14,6 +14,7 @@ from tests.chaos.lost_target import lost_target
 from tests.chaos.outages import FAULTS, outage
 from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand
+from tests.chaos.turnover import run_pair, turnover
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,11 @@ async def test_lost_target(server: Server, tmp_path: Path) -> None:
     first byte.
     """
     await lost_target(server.url, tmp_path / "two", seconds=1.5, rate=60)
+
+
+async def test_reloads_and_kills(server: Server, tmp_path: Path) -> None:
+    """Reloads and killed workers under load cut no streams but those of the killed, and a stop
+    leaves nothing open.
+    """
+    with run_pair(tmp_path / "fleet", server.url) as stand:
+        await turnover(stand, tmp_path / "fleet", streams=12, times=2, longest=2.0, wait=False)

@@ -43,12 +43,13 @@ class Sent:
     """What a client saw of the worker at `url`. `ended`: complete, refused (not a 200), broken,
     cut, or nobody. `words` are all that reached it, also after it had half-closed.
 
-    `begun` and `cut_at` are on the monotonic clock.
+    `begun` and `cut_at` are on the monotonic clock; `port` is its own end's.
     """
 
     order: Order
     key: str
     url: str = ""
+    port: int = 0
     status: int = 0
     code: str = ""
     words: int = 0
@@ -101,6 +102,7 @@ async def ask(
     try:
         async with asyncio.timeout(SECONDS):
             reader, writer = await asyncio.open_connection(host, int(port))
+            sent.port = writer.get_extra_info("sockname")[1]
             try:
                 await _talk(reader, writer, request, sent, cut, first)
             finally:
