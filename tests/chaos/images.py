@@ -103,18 +103,24 @@ class Images:
         assert peak <= 2 * case.flight + _BESIDE, peak / MIB
         return peak
 
-    @contextlib.asynccontextmanager
-    async def streams(self, secret: str, count: int) -> AsyncIterator[list[float]]:
-        """Streams under way for the length of the block; then their largest gap is in the list."""
-        found: list[float] = []
-        async with _running("gaps", self.stand.urls()[0], secret, str(count)) as process:
-            assert process.stdout is not None
-            assert await process.stdout.readline() == b"under way\n"
-            yield found
-            told, _ = await process.communicate(b"")
-            gap, chunks = told.split()
-            assert int(chunks) > 0
-            found.append(float(gap))
+    def streams(
+        self, secret: str, count: int
+    ) -> contextlib.AbstractAsyncContextManager[list[float]]:
+        return streams(self.stand.urls()[0], secret, count)
+
+
+@contextlib.asynccontextmanager
+async def streams(url: str, secret: str, count: int) -> AsyncIterator[list[float]]:
+    """Streams under way for the length of the block; then their largest gap is in the list."""
+    found: list[float] = []
+    async with _running("gaps", url, secret, str(count)) as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"under way\n"
+        yield found
+        told, _ = await process.communicate(b"")
+        gap, chunks = told.split()
+        assert int(chunks) > 0
+        found.append(float(gap))
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from tests.chaos.forwarder import run_forwarder
 from tests.chaos.kills import kills
 from tests.chaos.lost_target import lost_target
 from tests.chaos.outages import FAULTS, failover, late_failover, outage
+from tests.chaos.scrape import scrape
 from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand, until
 from tests.chaos.turnover import run_pair, turnover
@@ -123,3 +124,11 @@ async def test_reloads_and_kills(server: Server, tmp_path: Path) -> None:
     """
     with run_pair(tmp_path / "fleet", server.url) as stand:
         await turnover(stand, tmp_path / "fleet")
+
+
+async def test_scrapes_of_many_keys(server: Server, tmp_path: Path) -> None:
+    """The metrics of 500 teams with 5,000 keys on two workers are told within a second, and streams
+    go on meanwhile.
+    """
+    with run_pair(tmp_path / "fleet", server.url, metrics={"max_keys": 6000}) as stand:
+        await scrape(stand)

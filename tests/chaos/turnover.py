@@ -29,10 +29,10 @@ _ESTABLISHED = "01"  # https://docs.kernel.org/networking/proc_net_tcp.html
 
 
 @contextlib.contextmanager
-def run_pair(folder: Path, store_url: str) -> Iterator[Stand]:
+def run_pair(folder: Path, store_url: str, **changes: Any) -> Iterator[Stand]:
     """A stand of one gateway with two workers."""
     server = {"workers": WORKERS, "drain": "60s"}
-    with run_stand(folder, store_url, workers=1, server=server) as stand:
+    with run_stand(folder, store_url, workers=1, server=server, **changes) as stand:
         yield stand
 
 
@@ -144,7 +144,7 @@ async def turnover(
 
 
 async def _stop(run: Turnover, streams: int) -> list[Sent]:
-    """SIGTERM with so many streams under way; half of them have longer to go than they are given."""
+    """SIGTERM with so many streams under way; half of them would take longer than they may."""
     begun = [asyncio.Event() for _ in range(streams)]
     orders = [Order(f"{TEAM}:last:{i}", 20 if i % 2 else 200, 0.05) for i in range(streams)]
     running = [
