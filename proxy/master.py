@@ -13,6 +13,7 @@ reach it as well, are the master's affair. What it tells the master is that it l
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -173,7 +174,7 @@ class Master:
                 self._child(lambda: self._answer(asking))
 
     def _answer(self, asking: socket.socket) -> None:
-        os.nice(10)  # streams come first
+        gc.disable()
         asking.settimeout(_SCRAPE)
         with contextlib.suppress(OSError):  # who asked has gone
             asking.sendall(scraping.gathered(self._folder))

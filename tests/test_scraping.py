@@ -7,8 +7,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, Metric, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import scraping
+from proxy.metrics import Metrics
 
 
 @pytest.fixture
@@ -51,3 +55,41 @@ def test_what_a_killed_master_left_is_removed(temporary: Path) -> None:
         assert second.exists()
         assert not dead.exists()
     assert os.listdir(temporary) == [foreign.name]
+
+
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of two workers that counted, and of one that is gone."""
+    monkeypatch.setattr(scraping, "_shared", None)
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    for slot in range(3):
+        scraping.join(tmp_path, slot)
+        metrics = Metrics(config_hash="abc")
+        metrics.requests["vision", f"k{slot % 2}", "gpt-4o", "openai", "200"] += 1 + slot / 8
+        metrics.requests["a\\b", 'c"d', "e\nf", "", "429"] += 10_000_000
+        metrics.image_bytes[()] += slot
+        metrics.overhead["read",].extend([0.0002, 0.2 * slot])
+        metrics.streaming = slot
+        metrics.tell()
+    scraping.leave(tmp_path, 2)
+    return tmp_path
+
+
+def test_the_text_is_prometheus_clients(counted: Path) -> None:
+    """What is added up and written here is what prometheus_client makes of the same files."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(counted))
+    theirs = text_string_to_metric_families(generate_latest(registry).decode())
+    ours = text_string_to_metric_families(scraping.gathered(counted).decode())
+    expected = {m.name: (m.documentation, m.type, by_name(m)) for m in theirs}
+    assert expected["visiongate_streams_active"][2] == {("visiongate_streams_active",): 1}
+    assert {m.name: (m.documentation, m.type, by_name(m)) for m in ours} == expected
+
+
+def by_name(metric: Metric) -> dict[tuple[str, ...], float]:
+    """Its samples by their name and labels."""
+    return {
+        (s.name, *(f"{k}={v}" for k, v in sorted(s.labels.items()))): s.value
+        for s in metric.samples
+    }

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
+from statistics import median
 
 import aiohttp
 
@@ -13,8 +14,8 @@ from tests.chaos.images import streams
 from tests.chaos.stand import Key, Stand, show, until
 from tests.gateway import HELLO, samples
 
-LONGEST = 1.0  # seconds for a scrape, and between two chunks of a stream
-GAP = 0.05
+#: Seconds for a scrape, and between two chunks of a stream.
+LONGEST, GAP = 1.0, 0.05
 CLIENTS = 24
 
 
@@ -46,34 +47,38 @@ async def scraped(stand: Stand) -> tuple[float, str]:
 
 
 async def scrape(
-    stand: Stand, *, teams: int = 500, each: int = 10, open: int = 40, times: int = 10
+    stand: Stand, *, teams: int = 500, each: int = 10, open: int = 40, times: int = 3
 ) -> None:
-    """A scrape takes less than a second, and no stream waits 50 ms for it."""
+    """A scrape takes less than a second, and no stream waits 50 ms for it, or no longer than without
+    it on a machine that has other work; by the median of runs.
+    """
     made = [await stand.keys(f"t{number}", each, "1M tokens/day") for number in range(teams)]
     keys = [key for some in made for key in some]
     await use(stand, keys)
     await use(stand, keys)  # most of them are known to both workers then
     await until(lambda: _complete(stand, 2 * len(keys)), 20)
     (watched,) = await stand.keys("watched", 1)
-    took: list[float] = []
-    text = ""
-    async with streams(stand.urls()[0], watched.secret, open) as quiet:
-        await asyncio.sleep(5.0)  # it is the time that is measured
-    async with streams(stand.urls()[0], watched.secret, open) as gaps:
-        for _ in range(times):
-            seconds, text = await scraped(stand)
-            took.append(seconds)
-            await asyncio.sleep(0.5)  # between two scrapes
+    took, quiet, gaps, text = list[float](), list[float](), list[float](), ""
+    for _ in range(times):
+        async with streams(stand.urls()[0], watched.secret, open) as found:
+            await asyncio.sleep(3.0)  # it is the time that is measured
+        quiet += found
+        async with streams(stand.urls()[0], watched.secret, open) as found:
+            for _ in range(4):
+                seconds, text = await scraped(stand)
+                took.append(seconds)
+                await asyncio.sleep(0.5)  # between two scrapes
+        gaps += found
     show(
         f"scrapes of {teams} teams with {each} keys each",
         series=len(samples(text)),
         MiB=len(text) / 2**20,
         longest_scrape_s=max(took),
-        largest_gap_quiet_s=quiet[0],
-        largest_gap_s=gaps[0],
+        largest_gaps_quiet_s=sorted(quiet),
+        largest_gaps_s=sorted(gaps),
     )
     assert max(took) < LONGEST
-    assert gaps[0] < max(GAP, 2 * quiet[0])
+    assert median(gaps) < max(GAP, median(quiet) + GAP / 2)
 
 
 async def _complete(stand: Stand, requests: int) -> bool:
