@@ -40,6 +40,7 @@ from proxy.store.renewals import Renewals
 
 PEPPER = "a pepper for the bench"
 AT_ONCE = 64
+ENOUGH = 100  # teams, beside which what the store needs in any case is little
 CONFIG = """
 store: {url: redis://127.0.0.1}
 keys: {pepper: a pepper for the bench}
@@ -192,7 +193,11 @@ def show(rows: list[Row]) -> None:
         table.add_row(
             f"{row.teams:,}",
             *(f"{value:.1f}" for value in (row.reserve, row.renew, row.settle)),
-            *(f"{value:,.0f}" for value in (row.stream_bytes, row.team_bytes, row.used_bytes)),
+            f"{row.stream_bytes:,.0f}",
+            *(
+                f"{value:,.0f}" if row.teams >= ENOUGH else ""
+                for value in (row.team_bytes, row.used_bytes)
+            ),
             f"{row.streams_a_second:,.0f}",
             f"{row.open_streams:,.0f}",
         )

@@ -49,8 +49,8 @@ async def scraped(stand: Stand) -> tuple[float, str]:
 async def scrape(
     stand: Stand, *, teams: int = 500, each: int = 10, open: int = 40, times: int = 3
 ) -> None:
-    """A scrape takes less than a second, and no stream waits 50 ms for it, or no longer than without
-    it on a machine that has other work; by the median of runs.
+    """A scrape takes less than a second, and no stream waits 50 ms for it, where the machine has no
+    other work; by the median of runs.
     """
     made = [await stand.keys(f"t{number}", each, "1M tokens/day") for number in range(teams)]
     keys = [key for some in made for key in some]

@@ -11,13 +11,14 @@ from proxy.store.layout import records_key
 from tests.chaos.admission import IMAGES, admission
 from tests.chaos.allowed import ALLOW, allowed
 from tests.chaos.cuts import cuts
+from tests.chaos.drill import drill
 from tests.chaos.forwarder import run_forwarder
 from tests.chaos.kills import kills
 from tests.chaos.lost_target import lost_target
 from tests.chaos.outages import FAULTS, failover, late_failover, outage
 from tests.chaos.scrape import scrape
 from tests.chaos.server import Server, run_server
-from tests.chaos.stand import Stand, run_stand, until
+from tests.chaos.stand import Stand, run_stand, tell, until
 from tests.chaos.turnover import run_pair, turnover
 from tests.valkey import run_cluster
 
@@ -30,6 +31,9 @@ LASTING = {
     "stopped, and started with its AOF": (5.0,),
     "out of memory": (5.0,),
 }
+#: Seconds until a replica that is new to a primary counts: it waits 5 of them for others like it
+#: (repl-diskless-sync-delay).
+JOINING = 12
 each_fault = pytest.mark.parametrize(
     ("fault", "seconds"), [(fault, seconds) for fault in FAULTS for seconds in LASTING[fault]]
 )
@@ -132,3 +136,19 @@ async def test_scrapes_of_many_keys(server: Server, tmp_path: Path) -> None:
     """
     with run_pair(tmp_path / "fleet", server.url, metrics={"max_keys": 6000}) as stand:
         await scrape(stand)
+
+
+@pytest.mark.parametrize("wait_replicas", [0, 1])
+@pytest.mark.parametrize("late", [False, True])
+async def test_the_drill(tmp_path: Path, wait_replicas: int, late: bool) -> None:
+    """Where the primary dies and somebody promotes its replica 5 s later, streams under way end
+    whole, refusals begin and end at once, and what is lost is told.
+    """
+    found = await drill(tmp_path, wait_replicas=wait_replicas, late=late)
+    tell(found.row)
+    assert {how for how, _ in found.ended} == {"complete", "refused"}
+    assert found.noticed < 1
+    assert found.recovered < (JOINING if wait_replicas else 2)
+    assert found.writings_lost or found.drift == [0, 0, 0]
+    assert found.writings_lost or not late
+    assert not wait_replicas or not found.drift[0]
