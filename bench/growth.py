@@ -40,7 +40,8 @@ from proxy.store.renewals import Renewals
 
 PEPPER = "a pepper for the bench"
 AT_ONCE = 64
-ENOUGH = 100  # teams, beside which what the store needs in any case is little
+LOOKS = 20
+ENOUGH = 1000  # teams, beside which what the store needs in any case is little
 CONFIG = """
 store: {url: redis://127.0.0.1}
 keys: {pepper: a pepper for the bench}
@@ -59,14 +60,15 @@ class Meter:
 
 @dataclass
 class Row:
-    """Of `teams`: the store's microseconds a call; bytes, also of a team with its key before and
-    after its first stream; and how many calls a second its core would bear.
+    """Of `teams`: the store's microseconds for each step of a stream, and for one worker's look at
+    one team; bytes of an open stream, and of a team with its key before and after its first one.
     """
 
     teams: int
     reserve: float
     renew: float
     settle: float
+    look: float
     stream_bytes: float
     team_bytes: float
     used_bytes: float
@@ -162,6 +164,7 @@ async def measure(url: str, pid: int, teams: int, streams: int, limits: int) -> 
                 await ledger.settled()
 
         spent = await measured.of(streams, settle())
+        look = await measured.of(LOOKS * teams, looks(directory, ledger, accesses))
         over = await measured.memory()
         await ledger.stop()
         return Row(
@@ -169,10 +172,18 @@ async def measure(url: str, pid: int, teams: int, streams: int, limits: int) -> 
             reserve,
             renew,
             spent,
+            look,
             (open_ - over) / streams,
             (made - empty) / teams,
             (over - empty) / teams,
         )
+
+
+async def looks(directory: Directory, ledger: Ledger, accesses: list[Access]) -> None:
+    """What every worker does with every team each 5 s, so often."""
+    for some in [*parts(accesses)] * LOOKS:
+        await directory.find_teams([access.team.name for access in some])
+        await ledger.look({access.team.name: access.bounds[:2] for access in some})
 
 
 def show(rows: list[Row]) -> None:
@@ -182,6 +193,7 @@ def show(rows: list[Row]) -> None:
         "reserve µs",
         "renew µs",
         "settle µs",
+        "look µs",
         "bytes a stream",
         "bytes a team and key",
         "once used",
@@ -192,7 +204,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         table.add_row(
             f"{row.teams:,}",
-            *(f"{value:.1f}" for value in (row.reserve, row.renew, row.settle)),
+            *(f"{value:.1f}" for value in (row.reserve, row.renew, row.settle, row.look)),
             f"{row.stream_bytes:,.0f}",
             *(
                 f"{value:,.0f}" if row.teams >= ENOUGH else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,10 @@ _SHOW_EVERY: Final = 0.5
 _PRUNE_EVERY: Final = 3600.0
 _TEAMS: Final = 64  # looked at in one round trip
 
+#: How many of all workers look at a team each time, on average: else a thousand gateways' looks
+#: would cost the store more than their streams. That for 15 s none does has a chance of e^-24.
+_LOOKERS: Final = 8
+
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -54,9 +59,13 @@ class Keeping:
 class House:
     """The chores of one gateway."""
 
-    def __init__(self, door: Door, keeping: Keeping) -> None:
+    def __init__(
+        self, door: Door, keeping: Keeping, draw: Callable[[], float] = random.random
+    ) -> None:
         self._door = door
         self._keeping = keeping
+        self._draw = draw
+        self._workers = 1  # of all gateways
         self._heard: float | None = None  # since when the store is there, without a miss
         self._names: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,6 +100,7 @@ class House:
         except StoreUnavailable:
             self._heard = None
             raise
+        self._workers = alive
         now = time.monotonic()
         self._heard = now if self._heard is None else self._heard
         if grace is not None:
@@ -98,12 +108,13 @@ class House:
 
     async def look(self) -> None:
         """Of every team, free the leases that have run out, bring its grants into this window,
-        and show its limits.
+        and show its limits; where there are many workers, of some teams.
         """
         with contextlib.suppress(StoreUnavailable):  # of a cluster, others may be there
             self._names = await self._door.directory.team_names()
         # A team of which only the marks know is lost: then looking at it tells.
-        names = sorted({*self._names, *self._keeping.marks.teams})
+        every = sorted({*self._names, *self._keeping.marks.teams})
+        names = [name for name in every if self._draw() * self._workers < _LOOKERS]
         for some in (names[at : at + _TEAMS] for at in range(0, len(names), _TEAMS)):
             teams = await self._door.directory.find_teams(some)
             for team in filter(None, teams.values()):

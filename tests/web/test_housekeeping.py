@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -171,7 +173,29 @@ async def test_a_limit_that_is_gone_is_shown_as_none(gateway: Gateway) -> None:
     assert await shown() == [0, 0]
 
 
-def house_of(gate: Gateway, grace: Grace | None = None) -> housekeeping.House:
+@pytest.mark.parametrize(("workers", "looked"), [(1, 100), (8, 100), (32, 25), (800, 1)])
+async def test_many_workers_share_the_looks(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, workers: int, looked: int
+) -> None:
+    """At a team eight of all workers look each time, or all where there are fewer."""
+    for number in range(100):
+        await gateway.directory.create_team(f"team-{number:02}")
+    draws, found = iter(range(100)), list[str]()
+    house = house_of(gateway, draw=lambda: next(draws) / 100)
+    house._door = replace(gateway.door, directory=copy(gateway.directory))
+    find_teams = gateway.directory.find_teams
+
+    async def spied(names: list[str]) -> Any:
+        found.extend(names)
+        return await find_teams(names)
+
+    monkeypatch.setattr(house._door.directory, "find_teams", spied)
+    house._workers = workers
+    await house.look()
+    assert len(found) == looked
+
+
+def house_of(gate: Gateway, grace: Grace | None = None, **more: Any) -> housekeeping.House:
     """The chores of a gateway, for a test to do."""
     keeping = housekeeping.Keeping(
         plans=gate.door.keys._plans,
@@ -181,7 +205,7 @@ def house_of(gate: Gateway, grace: Grace | None = None) -> housekeeping.House:
         alarm=silent,
         retention=25,
     )
-    return housekeeping.House(gate.door, keeping)
+    return housekeeping.House(gate.door, keeping, **more)
 
 
 async def until_shown(gate: Gateway) -> float:
