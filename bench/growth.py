@@ -61,7 +61,8 @@ class Meter:
 @dataclass
 class Row:
     """Of `teams`: the store's microseconds for each step of a stream, and for one worker's look at
-    one team; bytes of an open stream, and of a team with its key before and after its first one.
+    one team; bytes of a stream while it is open, and of all its steps in the AOF; bytes of a team
+    with its key, before and after its first stream.
     """
 
     teams: int
@@ -70,6 +71,7 @@ class Row:
     settle: float
     look: float
     stream_bytes: float
+    disk_bytes: float
     team_bytes: float
     used_bytes: float
 
@@ -96,10 +98,14 @@ class Measured:
         await work
         return (kernel.cpu([self._pid]) - before) / 1000 / count
 
-    async def memory(self) -> int:
+    async def told(self, name: str) -> int:
+        """A number that INFO tells."""
         (info,) = (await self._store.each("INFO")).values()
         assert isinstance(info, dict)
-        return int(info["used_memory"])
+        return int(info[name])
+
+    async def memory(self) -> int:
+        return await self.told("used_memory")
 
 
 def parts(whole: Iterable[Any]) -> Iterator[list[Any]]:
@@ -152,6 +158,7 @@ async def measure(url: str, pid: int, teams: int, streams: int, limits: int) -> 
             ledger.reserve(accesses[n % teams], "gpt-4o", "openai", estimate, Meter())  # type: ignore[arg-type]
             for n in range(streams)
         ]
+        written = await measured.told("aof_current_size")
         reserve = await measured.of(streams, each(lambda lease: lease.__aenter__(), leases))
         open_ = await measured.memory()
         renewals = Renewals(store, keys, ledger._settlements, ledger._live.values(), 30.0)
@@ -166,6 +173,7 @@ async def measure(url: str, pid: int, teams: int, streams: int, limits: int) -> 
         spent = await measured.of(streams, settle())
         look = await measured.of(LOOKS * teams, looks(directory, ledger, accesses))
         over = await measured.memory()
+        written = await measured.told("aof_current_size") - written
         await ledger.stop()
         return Row(
             teams,
@@ -174,6 +182,7 @@ async def measure(url: str, pid: int, teams: int, streams: int, limits: int) -> 
             spent,
             look,
             (open_ - over) / streams,
+            written / streams,
             (made - empty) / teams,
             (over - empty) / teams,
         )
@@ -195,6 +204,7 @@ def show(rows: list[Row]) -> None:
         "settle µs",
         "look µs",
         "bytes a stream",
+        "AOF bytes a stream",
         "bytes a team and key",
         "once used",
         "streams/s a core",
@@ -206,6 +216,7 @@ def show(rows: list[Row]) -> None:
             f"{row.teams:,}",
             *(f"{value:.1f}" for value in (row.reserve, row.renew, row.settle, row.look)),
             f"{row.stream_bytes:,.0f}",
+            f"{row.disk_bytes:,.0f}",
             *(
                 f"{value:,.0f}" if row.teams >= ENOUGH else ""
                 for value in (row.team_bytes, row.used_bytes)

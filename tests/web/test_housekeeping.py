@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -182,7 +184,8 @@ async def test_many_workers_share_the_looks(
         await gateway.directory.create_team(f"team-{number:02}")
     draws, found = iter(range(100)), list[str]()
     house = house_of(gateway, draw=lambda: next(draws) / 100)
-    house._door = replace(gateway.door, directory=copy(gateway.directory))
+    heart = SimpleNamespace(beat=AsyncMock(return_value=workers))
+    house._door = replace(gateway.door, directory=copy(gateway.directory), heart=heart)
     find_teams = gateway.directory.find_teams
 
     async def spied(names: list[str]) -> Any:
@@ -190,7 +193,7 @@ async def test_many_workers_share_the_looks(
         return await find_teams(names)
 
     monkeypatch.setattr(house._door.directory, "find_teams", spied)
-    house._workers = workers
+    await house.beat()
     await house.look()
     assert len(found) == looked
 
