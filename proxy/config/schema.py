@@ -89,7 +89,7 @@ class Keys(Block):
 
 
 class Metrics(Block):
-    """Keys beyond `max_keys` are counted as key="other"."""
+    """Keys beyond `max_keys`, of all workers, are counted as key="other"."""
 
     max_keys: f.Natural = 1000
 
