@@ -21,7 +21,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Final, NoReturn
@@ -29,6 +28,7 @@ from typing import Final, NoReturn
 from prometheus_client import CollectorRegistry
 
 from proxy import logs, scraping
+from proxy.forked import Worker, fork, pause_after
 from proxy.generation import Generation
 from proxy.memory import keep_apart
 from proxy.metrics import MASTER_ALARMS, alarms
@@ -43,31 +43,11 @@ _PRESSING: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
 # Seconds.
 _SILENCE: Final = 60.0  # of a worker that tells each second that it lives: it hangs
 _SOON: Final = 10.0  # a worker that does not live for so long may never live long
-_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # before the next one, twice as long each time
 _LOOK: Final = 1.0
 _SCRAPE: Final = 10.0
 
 #: The configuration as it is now, made ready; handed what is served, if anything is.
 Prepare = Callable[[Generation | None], Generation]
-
-
-@dataclass(eq=False, slots=True)
-class Worker:
-    """`slot` is its place in the metrics; `asked`: it was told to stop."""
-
-    pid: int
-    slot: int
-    generation: Generation
-    link: socket.socket
-    born: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    ready: bool = False
-    asked: bool = False
-
-
-def pause_after(failures: int) -> float:
-    """Seconds before the next worker, after so many in a row that died soon."""
-    return min(_PAUSE * 2.0 ** (failures - 2), _LONGEST_PAUSE) if failures > 1 else 0.0
 
 
 class Master:
@@ -170,7 +150,7 @@ class Master:
         """Have a process of its own render the metrics: it takes long where there are many."""
         asking, _ = self._scrapes.accept()
         with asking:
-            if self._fork() == 0:
+            if fork(_HEARD) == 0:
                 self._child(lambda: self._answer(asking))
 
     def _answer(self, asking: socket.socket) -> None:
@@ -195,7 +175,7 @@ class Master:
         taken = {worker.slot for worker in self._workers.values()}
         slot = next(number for number in count() if number not in taken)
         ours, its = socket.socketpair()
-        pid = self._fork()
+        pid = fork(_HEARD)
         if pid == 0:
             ours.close()
             self._forget(generation)
@@ -203,29 +183,6 @@ class Master:
             self._child(lambda: run(work(generation, its)))
         its.close()
         self._workers[pid] = Worker(pid, slot, generation, ours)
-
-    def _forget(self, generation: Generation) -> None:
-        """Close what a worker has no use for: it would keep it open when the master closes it."""
-        for file in (self._scrapes, self._signals, self._told):
-            file.close()
-        for worker in self._workers.values():
-            worker.link.close()
-        for other in self._open:
-            if other is not generation:
-                other.listeners.close()
-
-    def _fork(self) -> int:
-        """As os.fork; in the child signals do what they do by default, a terminal's nothing."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # else it might tell us of its own
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            for number in _HEARD:
-                signal.signal(number, signal.SIG_DFL)
-            for number in (signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
-        return pid
 
     def _child(self, do: Callable[[], None]) -> NoReturn:
         """Do it and end, without leaving what the parent has entered."""
@@ -238,6 +195,16 @@ class Master:
         finally:
             sys.stdout.flush()
             os._exit(code)
+
+    def _forget(self, generation: Generation) -> None:
+        """Close what a worker has no use for: it would keep it open when the master closes it."""
+        for file in (self._scrapes, self._signals, self._told):
+            file.close()
+        for worker in self._workers.values():
+            worker.link.close()
+        for other in self._open:
+            if other is not generation:
+                other.listeners.close()
 
     def _reap(self) -> None:
         """See who has died, and who hangs."""

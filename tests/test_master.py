@@ -17,10 +17,11 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from proxy import scraping
+from proxy.forked import Worker as Forked
+from proxy.forked import pause_after
 from proxy.generation import Generation
 from proxy.listeners import Listeners
-from proxy.master import Master, pause_after
-from proxy.master import Worker as Forked
+from proxy.master import Master
 from proxy.metrics import alarms
 from proxy.store.embedded import EmbeddedValkey
 from proxy.store.layout import SCHEMA, VERSION

@@ -1,0 +1,52 @@
+"""What the master forks: a worker as the master knows it, and when the next one comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.generation import Generation
+
+#: Seconds before the next worker, twice as long each time.
+_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """`slot` is its place in the metrics; `asked`: it was told to stop."""
+
+    pid: int
+    slot: int
+    generation: Generation
+    link: socket.socket
+    born: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    asked: bool = False
+
+
+def fork(heard: Iterable[int]) -> int:
+    """As os.fork; in the child the signals that the parent waits for do what they do by default, a
+    terminal's nothing.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # else it might tell us of its own
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
+    return pid
+
+
+def pause_after(failures: int) -> float:
+    """Seconds before the next worker, after so many in a row that died soon."""
+    return min(_PAUSE * 2.0 ** (failures - 2), _LONGEST_PAUSE) if failures > 1 else 0.0
