@@ -103,6 +103,7 @@ async def desk(
         left.shutdown(nosave=True)
 
 
+@pytest.mark.timeout(180)  # some thirty commands, each a process of its own
 @pytest.mark.skipif(bool(MISSING), reason=f"NOT RUN: the runbook; there is no {MISSING}")
 async def test_every_command_works(desk: Desk, upstream: ScriptedUpstream) -> None:
     """Each command of the runbook succeeds as it is written, one after the other; and what it says
