@@ -46,12 +46,24 @@ def test_what_must_be_set() -> None:
 
 
 def test_what_is_mounted() -> None:
-    """What services have from beside the file is read-only; ours exists."""
+    """What services have from beside the file is there, and read-only."""
     mounts = [m for service in SERVICES.values() for m in service.get("volumes", ())]
     beside = [m for m in mounts if m.startswith(".")]
     assert len(beside) == 4
     assert all(m.endswith(":ro") for m in beside)
-    assert (DEPLOY / "compose" / "prometheus.yaml").is_file()
+    assert all((DEPLOY / m.split(":")[0]).exists() for m in beside)
+
+
+def test_where_grafana_looks() -> None:
+    """The dashboards are where their provisioning says, and Prometheus too."""
+    provisioning = DEPLOY.parent / "grafana" / "provisioning"
+    (boards,) = read(provisioning / "dashboards" / "visiongate.yaml")["providers"]
+    mounts = [m.split(":")[:2] for m in SERVICES["grafana"]["volumes"]]
+    assert ["../grafana/dashboards", boards["options"]["path"]] in mounts
+    assert ["../grafana/provisioning", "/etc/grafana/provisioning"] in mounts
+    (source,) = read(provisioning / "datasources" / "prometheus.yaml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in SERVICES
 
 
 def test_only_the_gateway_is_public() -> None:
