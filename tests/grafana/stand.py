@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,6 +81,9 @@ async def _play(folder: Path, store_url: str, kept: ExitStack) -> Stand:
             link = f"http://127.0.0.1:{origin.port}/{turn}.png"
             sent += await traffic.drive(gate.url, keys, link)
             await asyncio.to_thread(_wait, prometheus, sent)
+            if turn == 0:  # what a worker has counted stays when it dies
+                os.kill(gate.pids[0], signal.SIGKILL)
+                await gate.told("worker_died")
         moment = await asyncio.to_thread(_scraped, prometheus, time.time())
         return Stand(prometheus, moment, begun, await _rows(gate.config))
 

@@ -87,6 +87,13 @@ def test_the_readmes_configuration_is_one(tmp_path: Path) -> None:
     promtool("check", "config", config)
 
 
+def test_the_runbook_has_every_alert() -> None:
+    """Under a heading of its name."""
+    runbook = RULES.parents[1] / "deploy" / "RUNBOOK.md"
+    headings = re.findall(r"^### (Visiongate\w+)$", runbook.read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(ALERTS)
+
+
 class Case(NamedTuple):
     """A counter's and its gateway's start's samples, a minute each, and what was counted from the
     tenth minute to the twentieth, so much more or less.
