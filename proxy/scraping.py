@@ -31,7 +31,7 @@ SOCKET: Final = "scrape"
 
 #: There, too: the ids of the keys that have a name, and what is locked while anybody lives.
 _NAMED, _LOCK = "named", "lock"
-_PREFIX: Final = "visiongate-"  # of the folder
+_PREFIX: Final = "visiongate-metrics-"  # of the folder
 
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 

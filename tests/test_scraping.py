@@ -46,7 +46,7 @@ def test_what_a_killed_master_left_is_removed(temporary: Path) -> None:
     """The folder of a master that is gone goes with the next start, that of one that lives stays,
     and one's own is removed at the end.
     """
-    dead, foreign = temporary / "visiongate-dead", temporary / "visiongate-cat.png"
+    dead, foreign = temporary / "visiongate-metrics-dead", temporary / "visiongate-metrics-cat.png"
     dead.mkdir()
     (dead / "lock").touch()
     foreign.touch()
