@@ -13,6 +13,9 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from proxy.domain.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from proxy.upstream.call import BROKEN, GET_HEADERS, LATE, OWN_HEADERS, Outgoing, Sink, gathered
@@ -45,6 +48,19 @@ class _Body(aiohttp.Payload):
         raise NotImplementedError
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Uses no connection again on which more came than the answer: aiohttp keeps it in the midst of
+    a read, and takes the rest for the next request's.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (kept := await super()._get(key, traces)) is not None:
+            if kept.protocol is None or not kept.protocol.should_close:
+                break
+            kept.close()
+        return kept
+
+
 class AiohttpTransport:
     """One session for all providers. Redirects are never followed: they would carry keys.
 
@@ -53,7 +69,7 @@ class AiohttpTransport:
 
     def __init__(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30),
+            connector=_Connector(limit=0, ttl_dns_cache=30),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,

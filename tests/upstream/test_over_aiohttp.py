@@ -10,8 +10,8 @@ from proxy.domain.errors import UpstreamFailed
 from proxy.upstream.call import Outgoing
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from tests.gateway import until
-from tests.scripted import Close, Head, ScriptedUpstream, Send, chat_json
-from tests.upstream.asking import answered
+from tests.scripted import Close, Head, Raw, ScriptedUpstream, Send, chat_json
+from tests.upstream.asking import HANG, answered
 from tests.upstream.test_transports import PATIENT, ignore, outgoing, read
 
 
@@ -58,3 +58,20 @@ async def test_connections_are_watched_once(
             await read(call)
     assert upstream.connections == 1
     await until(lambda: not transport._bodies)
+
+
+async def test_what_comes_with_an_answers_end(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """Another answer in one piece with the end of the first is nobody's: the connection is closed,
+    and the next request has its own."""
+    other = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nother"
+    upstream.script([Head(), Send(b"one"), Raw(b"0\r\n\r\n" + other), HANG])
+    upstream.script(chat_json("Hi"))
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
+        assert await call.first() == b"one"
+        assert await call.read(10) == b""
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
+        assert b"Hi" in await call.read(10_000)
+    await upstream.wait_closed(1)
+    assert upstream.connections == 2
