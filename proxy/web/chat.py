@@ -23,7 +23,7 @@ from proxy.web.attempts import begin, begin_slowly, choose
 from proxy.web.door import DOOR
 from proxy.web.read import bearer_token, read_body
 from proxy.web.relay import outliving, relay
-from proxy.web.trace import TRACE, Trace
+from proxy.web.trace import CLIENT_GONE, TRACE, Trace
 
 MAX_TOKENS_HEADER: Final = "x-visiongate-max-tokens"
 
@@ -75,7 +75,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
             attempt = await begin_slowly(http, door, request, model, standing, lease)
         # They may be of many megabytes, and a stream may last for minutes.
         del body, asked, capped, request
-        trace.ended = "client_gone"  # until something else is known
+        trace.ended = CLIENT_GONE  # until something else is known
         work = relay(http, door, trace, attempt, headers, lease, stream=streamed)
         return await outliving(work, door, lease, stream=streamed)
 

@@ -45,6 +45,7 @@ def watch(door: Door, trusted: tuple[Network, ...], *, recorded: bool) -> Middle
             status = answer.status
             return answer
         except (asyncio.CancelledError, ConnectionError):
+            trace.left()
             raise
         except Exception as caught:
             answer = _refused(door, request, caught, trace)

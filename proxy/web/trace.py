@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
 
 from proxy.access import Access
-from proxy.domain.errors import LimitExceeded
+from proxy.domain.errors import LimitExceeded, UpstreamFailed
 from proxy.store.ledger import Lease
+
+#: How a request ended whose client left before its answer's end.
+CLIENT_GONE: Final = "client_gone"
 
 
 class Failed(Struct):
@@ -74,6 +78,17 @@ class Trace:
         self.provider = lease.provider
         self.observed = would_be.reason if would_be else ""
         self.stage()
+
+    def left(self) -> None:
+        """The client has gone; SDKs do with the end mark or an error, before the body's own end."""
+        lease = self.lease
+        if lease is None or self.ended != CLIENT_GONE or lease.access.drain:
+            return  # a stream that is read on comes to its end without its client
+        meter = lease.meter
+        if meter.error_sent:
+            self.ended = UpstreamFailed.reason
+        elif meter.complete:
+            self.ended = "complete"
 
     def got_first_byte(self) -> None:
         if self.first_byte is None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.gateway import HELLO, Gateway, open_gateway, until
-from tests.scripted import End, Head, Pause, Reset, ScriptedUpstream, Send, Step, chat_json
+from tests.scripted import End, Head, Pause, Reset, ScriptedUpstream, Send, Step, chat_json, sse
 from tests.web.books import busy
 from tests.web.raw import chat_request, connected
 from tests.web.under_way import (
@@ -183,3 +183,27 @@ async def test_many_who_leave_at_once_leave_nothing_behind(
     assert not busy(gateway)
     told = [json.loads(x)["status"] for x in gateway.log.getvalue().splitlines()]
     assert set(told) <= {200, 499}
+
+
+OVERLOADED = sse({"error": {"message": "overloaded", "type": "server_error"}})
+
+
+@pytest.mark.parametrize(
+    ("last", "ended"),
+    [(sse("[DONE]"), "complete"), (OVERLOADED, "upstream_failed")],
+    ids=["the end mark", "an error"],
+)
+async def test_leaving_with_the_last_event(
+    gateway: Gateway, upstream: ScriptedUpstream, last: bytes, ended: str
+) -> None:
+    """Who leaves with the last event, as SDKs do, has not left the answer: that is how it ended."""
+    upstream.script([Head(), Send(WORD), Send(last), HANG])
+    key = await key_of(gateway)
+    async with under_way(gateway.url, upstream, key, begun=True) as client:
+        assert await client.chunk() == last
+        client.writer.close()
+        await closed_within_a_second(upstream)
+    line = await gateway.request_line()
+    assert (line["status"], line["ended"], line["output_tokens"]) == (499, ended, 2)
+    samples = await gateway.metrics()
+    assert samples[f'visiongate_streams_ended_total{{reason="{ended}"}}'] == 1
