@@ -13,6 +13,7 @@ from tests.scripted.replies import chat_json, chat_stream, error_json, json_repl
 from tests.scripted.requests import MalformedRequest
 from tests.scripted.server import ScriptedUpstream
 from tests.scripted.steps import (
+    Beneath,
     Close,
     Cut,
     End,
@@ -29,6 +30,7 @@ from tests.scripted.steps import (
 )
 
 __all__ = [
+    "Beneath",
     "Close",
     "Cut",
     "End",

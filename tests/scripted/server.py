@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -13,6 +14,7 @@ from typing import Final, cast
 
 from tests.scripted.requests import MAX_HEAD, MalformedRequest, read_request
 from tests.scripted.steps import (
+    Beneath,
     Close,
     Cut,
     End,
@@ -183,6 +185,8 @@ class Stage:
             case Cut():
                 self.ended = True
                 self._writer.transport.abort()
+            case Beneath(data):
+                os.write(self._writer.get_extra_info("socket").fileno(), data)
             case _:
                 raise TypeError(f"{step!r} is no step")
 

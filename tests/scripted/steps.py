@@ -92,5 +92,12 @@ class Cut:
     """FIN at once, as somebody on the way could feign it: without TLS's own end."""
 
 
-Step = Head | Send | Raw | Split | Pause | Sleep | End | Reset | Close | Cut
+@dataclass(frozen=True, slots=True)
+class Beneath:
+    """Bytes on the socket below TLS, as somebody on the way could add them."""
+
+    data: bytes
+
+
+Step = Head | Send | Raw | Split | Pause | Sleep | End | Reset | Close | Cut | Beneath
 Script = Iterable[Step] | Callable[[Recorded], Iterable[Step]]
