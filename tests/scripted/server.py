@@ -213,6 +213,8 @@ class Stage:
             self._close()
 
     async def _write(self, data: bytes) -> None:
+        if self._writer.transport.is_closing():  # where uvloop's takes nothing
+            raise ConnectionResetError
         self._writer.write(data)
         await self._writer.drain()
         # A client on this loop is called one pass after its socket turns readable: let

@@ -237,3 +237,5 @@ IMPOSSIBLE: Final = {
     for stage in stages
     for fault in faults
 }
+#: The stages at which an answer's own words matter, and so its kind.
+ANSWERED: Final = tuple(cell for cell in CELLS if cell.stage in STAGES[3:])

@@ -7,10 +7,7 @@ import pytest
 from tests.web.fault_check import matrix
 from tests.web.fault_stand import open_faults
 from tests.web.fault_steps import STAGES
-from tests.web.faults import CELLS, IMPOSSIBLE
-
-#: The stages at which an answer's own words matter, and so its kind.
-ANSWERED = [cell for cell in CELLS if cell.stage in STAGES[3:]]
+from tests.web.faults import ANSWERED, CELLS, IMPOSSIBLE
 
 
 def test_the_matrix_is_whole() -> None:
