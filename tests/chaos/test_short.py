@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.admission import IMAGES, admission
 from tests.chaos.cuts import cuts
 from tests.chaos.kills import kills
+from tests.chaos.leaving import leaving
 from tests.chaos.lost_target import lost_target
 from tests.chaos.outages import FAULTS, outage
 from tests.chaos.server import Server, run_server
@@ -67,3 +68,11 @@ async def test_reloads_and_kills(server: Server, tmp_path: Path) -> None:
     """
     with run_pair(tmp_path / "fleet", server.url) as stand:
         await turnover(stand, tmp_path / "fleet", streams=12, times=2, longest=2.0, wait=False)
+
+
+@pytest.mark.parametrize("transport", ["direct", "aiohttp"])
+async def test_clients_that_leave(server: Server, tmp_path: Path, transport: str) -> None:
+    """However a client of the official SDK leaves, so does the gateway, at once."""
+    provider = {"openai": {"transport": transport}}
+    with run_stand(tmp_path / "fleet", server.url, 1, providers=provider) as stand:
+        await leaving(stand, transport, count=2, within=1.0)
