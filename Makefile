@@ -30,7 +30,7 @@ check: $(VENV)/.dev $(BIN)/helm  ## format, lint, types, import layers, tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(JOBS)
 
-chaos: $(VENV)/.dev  ## faults at full size, under load: about 25 minutes
+chaos: $(VENV)/.dev  ## faults at full size, under load: about 35 minutes
 	$(BIN)/pytest -p no:cacheprovider -m chaos -s --tb=short tests/chaos
 
 soak: $(VENV)/.dev  ## mixed traffic, then 1,000 open streams, for MINUTES (10) each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ FAILURES, PAUSE = 5, 0.5
 #: Requests of one worker that may be on their way to a target when it dies.
 ON_THEIR_WAY = 10
 WORDS, PACE = 10, 0.01
+#: Seconds until every worker has seen FAILURES of its own, at the least rate there is.
+OPENS = 2.0
 TEAM = "lost-target"
 AVAILABLE = 'visiongate_target_available{model="gpt-4o",provider="openai"}'
 ATTEMPTS = 'visiongate_upstream_attempts_total{outcome="%s",provider="openai"}'
@@ -54,20 +57,41 @@ async def lost_target(
         await begun.wait()
         records = await stand.provider.records()
         stand.provider.stop()
+        gone = time.monotonic()
+        await until(lambda: _is_available(stand, 0), OPENS)
+        opened = time.monotonic() - gone
+        at_opening = await _failed(stand)
         lost = await during
-        await until(lambda: _is_available(stand, 0), 5)
+        assert await _is_available(stand, 0)
         failed = await _failed(stand)
         with run_provider(stand.provider.port) as again:
             # A probe is a request, so there must be some.
+            there = time.monotonic()
             back = asyncio.create_task(_load(stand, keys, "after", seconds, rate))
-            await until(lambda: _is_available(stand, 1), 70)
+            await until(lambda: _is_available(stand, 1), longest_pause(opened + seconds))
+            closed = time.monotonic() - there
             after = await back
             served = {**records, **await again.records(), **await second.records()}
             await stand.free(TEAM)
             sent = [*before, *lost, *after]
+            show(
+                f"one of two targets lost, on {workers} workers",
+                breaker_open_after_s=opened,
+                breaker_closed_again_after_s=closed,
+                failed_until_it_opened=at_opening,
+            )
+            assert max(at_opening) <= FAILURES + ON_THEIR_WAY
             _judge(sent, failed, workers)
             _judge_books(stand.books, sent, served)
             assert any(r.tag.startswith("after") for r in (await again.records()).values())
+
+
+def longest_pause(lost: float) -> float:
+    """Seconds after which a probe must have gone out: pauses double while a target is lost."""
+    pause = PAUSE
+    while pause < lost:
+        pause *= 2
+    return pause + OPENS
 
 
 async def _load(
