@@ -40,6 +40,7 @@ from proxy.web.background import Background
 from proxy.web.chat import chat_completions
 from proxy.web.door import DOOR, Door
 from proxy.web.middleware import name_request, refuser, watch
+from proxy.web.pulse import Pulse
 from proxy.web.read import expect_later
 from proxy.web.server import REFUSE
 
@@ -104,6 +105,7 @@ async def open_door(
         await door.ledger.start()
         stack.push_async_callback(door.ledger.stop, _SETTLE_DEADLINE)
         stack.push_async_callback(door.background.stop, config.server.drain)
+        stack.callback(door.pulse.stop)
         await door.switches.look()
         await house.open()
         stack.push_async_callback(house.close)
@@ -162,6 +164,7 @@ def _assemble(
         directory=Directory(store, peppers),
         heart=Heartbeat(store),
         background=Background(),
+        pulse=Pulse(config.server.stream_keep_alive),
         draw=draw,
         max_body=config.server.max_body,
         patience=patience,

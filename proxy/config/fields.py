@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Sec
 from proxy.images.hosts import compile_patterns
 from proxy.providers.azure_urls import better_place, check_version
 
-from .units import parse_count, parse_duration, parse_months, parse_share, parse_size
+from .units import parse_count, parse_duration, parse_months, parse_pause, parse_share, parse_size
 from .yamlfile import Plain
 
 T = TypeVar("T")
@@ -277,6 +277,7 @@ Bytes = Annotated[int, _text(parse_size), Field(ge=1)]
 Count = Annotated[int, _text(parse_count), Field(ge=1)]
 CountFromZero = Annotated[int, _text(parse_count), Field(ge=0)]
 Seconds = Annotated[float, _text(parse_duration), Field(gt=0, le=366 * 86400)]
+SecondsOrNone = Annotated[float, _text(parse_pause), Field(ge=0, le=366 * 86400)]
 Months = Annotated[int, _text(parse_months), Field(ge=1, le=1200)]
 Share = Annotated[Decimal, _text(parse_share), Field(ge=0, le=1)]
 Name = Annotated[str, AfterValidator(_check_name)]

@@ -39,7 +39,10 @@ class Tls(Block):
 
 
 class Server(Block):
-    """The public listener. `port` 0 takes a free one; `drain` and `keep_alive` are in seconds."""
+    """The public listener. `port` 0 takes a free one; times are in seconds. `keep_alive`: of a
+    connection's silence, before it is closed; `stream_keep_alive`: of a stream's, before a comment
+    (0: none).
+    """
 
     host: f.Host = "0.0.0.0"  # noqa: S104  (the front door is public)
     port: f.AnyPort = 8080
@@ -47,6 +50,7 @@ class Server(Block):
     max_body: f.Bytes = 32 * 2**20
     drain: f.Seconds = 300.0
     keep_alive: f.Seconds = 75.0
+    stream_keep_alive: f.SecondsOrNone = 15.0
     trusted_proxies: tuple[f.ProxyNetwork, ...] = ()
     tls: Tls | None = None
     support: str = ""

@@ -57,6 +57,11 @@ def parse_duration(text: str) -> float:
     return float(_quantity(text, _SECONDS, "a duration; write it as 250ms, 5s, 5m, 2h or 1d"))
 
 
+def parse_pause(text: str) -> float:
+    """Seconds as `parse_duration` has them, or `0` for none."""
+    return 0.0 if text.strip() == "0" else parse_duration(text)
+
+
 def parse_share(text: str) -> Decimal:
     """A share of one, from a percentage: 0.05 for `5%`."""
     return _quantity(text, _SHARES, "a percentage; write it as 5%")

@@ -45,6 +45,7 @@ class GatewayError(Exception):
     reason = "internal"
     cause = ""  # for the log: what lies behind it, never in words of others
     billed = True  # an upstream that was asked may have done the work all the same, and bill it
+    said = b""  # the upstream's own words within a stream, in the envelope; empty: not to be told
 
     def __init__(
         self,

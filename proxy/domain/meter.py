@@ -1,9 +1,10 @@
 """Counting one answer while it passes, sans I/O.
 
 `feed` returns what the client is to get: every byte as it came, but for the one usage
-event that the gateway asked for on its own account. What cannot hold a usage is kept when
-it passes, and looked at together: for errors and end marks when somebody asks, for its text
-once it is much, or where no usage comes.
+event that the gateway asked for on its own account, and up to an error, which ends a stream: its
+form is not every server's, and an end mark may follow it. What holds neither is kept when it
+passes, and looked at together: for end marks when somebody asks, for its text once it is much, or
+where no usage comes.
 """
 
 from __future__ import annotations
@@ -33,22 +34,26 @@ _BATCH: Final = 32 * 1024
 #: How most events end, after its name: usage is asked for.
 _NULL: Final = b":null}\n\n"
 
+#: How they end elsewhere, but for the last of a choice; an error does not.
+_GOES_ON: Final = b"null}]}\n\n"
+
 
 class StreamMeter:
     """The meter of one request, streamed or not; usage above `most` is not believed.
 
-    `complete` is true once the provider's own end mark has come, `error_sent` once an
-    error event of the upstream's has passed to the client. `so_far` is asked, where there is one,
-    until output has been told: what is known all the same, and whether some is hidden.
+    `complete` is true once the provider's own end mark has come. `error` is the data of the
+    upstream's error event, where one has come before that: nothing passes from there on. `so_far`
+    is asked, where there is one, until output has been told: what is known all the same, and
+    whether some is hidden.
     """
 
     __slots__ = (
         "_complete",
         "_delivered",
-        "_error_sent",
         "_failed",
         "_hidden_output",
         "_kept",
+        "_looked",
         "_most",
         "_phase",
         "_size",
@@ -57,6 +62,7 @@ class StreamMeter:
         "_tokenizer",
         "_usage",
         "_usage_wanted",
+        "error",
         "so_far",
     )
 
@@ -72,11 +78,16 @@ class StreamMeter:
         self._usage_wanted = usage_wanted
         self._hidden_output = hidden_output
         self._tokenizer = tokenizer
+        self._phase = NOT_CALLED
+        self._start()
+
+    def _start(self) -> None:
         self._splitter: EventSplitter | None = None  # it has the event that has begun
         self._kept: list[bytes] = []  # what has passed, and is not counted yet
         self._size = 0  # of that
-        self._phase = NOT_CALLED
-        self._complete = self._error_sent = self._failed = False
+        self._looked = 0  # how many of them have been looked at
+        self._complete = self._failed = False
+        self.error: bytes | None = None
         self._usage: Usage | None = None
         self._delivered = 0
         self._texts: Texts | None = None
@@ -88,21 +99,17 @@ class StreamMeter:
         return self._complete
 
     @property
-    def error_sent(self) -> bool:
-        self._look()
-        return self._error_sent
-
-    @property
     def well(self) -> bool:
         """Whether all has come: the end mark, no error, and nothing that has no end."""
         if self._kept:
             self._look()
-        return self._complete and not self._error_sent and self._splitter is None
+        return self._complete and self.error is None and self._splitter is None
 
     def called(self) -> None:
         """An upstream is about to be asked: from here on it may bill, whatever another said."""
+        if self._phase is not NOT_CALLED:
+            self._start()
         self._phase = CALLED
-        self._failed = False
 
     def refused(self) -> None:
         """The upstream failed, which is refunded where no answer had begun."""
@@ -121,12 +128,14 @@ class StreamMeter:
         if self._phase is not STREAMING:
             if not data.startswith(b"data: {"):
                 return self._cut(data)
-        elif after == _NULL or (not told and data[-3:] == b"}\n\n"):
+        elif after == _NULL or (not told and data[-9:] == _GOES_ON):
             self._kept.append(data)  # as `_keep` does, here for each chunk of every stream
             self._size += len(data)
             if self._size > _BATCH:
                 self._count_kept()
             return data
+        if data.find(b'"error"') >= 0:
+            return self._cut(data)
         end = untold(data, len(before) if told else -1)
         if end:
             self._phase = STREAMING
@@ -138,7 +147,7 @@ class StreamMeter:
         if self._splitter is None:
             return b""
         rest, self._splitter = self._splitter.rest(), None
-        return rest if self._passes(rest) else b""
+        return rest if self.error is None and self._passes(rest) else b""
 
     def whole(self, body: bytes) -> bool:
         """The whole answer to a request that asked for no stream; whether it is one.
@@ -176,6 +185,8 @@ class StreamMeter:
 
     def _cut(self, data: bytes) -> bytes:
         """As `feed`, event by event."""
+        if self.error is not None:
+            return b""
         found = whole_events(data) if self._splitter is None else None
         if found is not None:
             events, begun = found
@@ -189,14 +200,17 @@ class StreamMeter:
         for event in events:
             if self._passes(event):
                 passed.append(event)
+            elif self.error is not None:
+                self._splitter = EventSplitter()  # so that what follows comes here
+                break
         return b"".join(passed)
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
         # What most servers send needs no closer look.
         if event == END:
-            self._phase, self._complete = STREAMING, True
-            return True
+            self._phase = STREAMING
+            return self._ends()
         tells = event.find(b'"usage":{') >= 0 or may_tell(event)
         if not tells and self._phase is STREAMING:
             self._keep(event)
@@ -206,15 +220,16 @@ class StreamMeter:
             return True  # comments are no answer
         self._phase = STREAMING
         if data.strip() == DONE:
-            self._complete = True
-            return True
+            return self._ends()
         chunk = told_by(data) if tells else None
         if chunk is None:
             self._keep(event)
             return True
         usage = usage_of(chunk.usage, chunk.x_groq, self._most)
+        failed = chunk.failed and not self.complete
         if usage is None or not usage.output:
-            self._keep(event)
+            if not failed:
+                self._keep(event)
         else:
             # Some providers send a running total with every chunk: the last one stands, for all
             # that came so far. One without output stands for the input alone.
@@ -222,9 +237,9 @@ class StreamMeter:
             self._delivered = 0
         if usage is not None and (usage.output or self._usage is None or not self._usage.output):
             self._usage = usage
-        if chunk.error:
-            self._error_sent = self._failed = True
-            return True
+        if failed:
+            self.error, self._failed = data, True
+            return False
         told = usage is not None or chunk.usage is not None
         return self._usage_wanted or not told or chunk.choices != []
 
@@ -234,25 +249,35 @@ class StreamMeter:
         if self._size > _BATCH:
             self._count_kept()
 
+    def _ends(self) -> bool:
+        """Whether an end mark may pass: not after an error."""
+        self._look()
+        if self.error is None:
+            self._complete = True
+        return self._complete
+
     def _look(self) -> None:
-        """Note what errors and end marks have passed."""
-        kept = b"".join(self._kept)
+        """Note what end marks have passed, and errors: one that came in one read with what follows
+        it may have.
+        """
+        kept = b"".join(self._kept[self._looked :])
+        self._looked = len(self._kept)
         if kept.find(b'"error"') < 0 and kept.find(b"[DONE]") < 0:
             return
         for event in EventSplitter().feed(kept):
             data = data_of(event) or b""
             if data.strip() == DONE:
-                self._complete = True
-            elif data.find(b'"error"') >= 0:
+                self._complete |= self.error is None
+            elif data.find(b'"error"') >= 0 and not self._complete:
                 told = told_by(data)
-                if told is not None and told.error:
-                    self._error_sent = self._failed = True
+                if told is not None and told.failed:
+                    self.error, self._failed = self.error or data, True
 
     def _let_go(self) -> None:
         """Of what is kept, once it is looked at."""
         self._look()
         self._kept.clear()
-        self._size = 0
+        self._size = self._looked = 0
 
     def _count_kept(self) -> None:
         kept = b"".join(self._kept)

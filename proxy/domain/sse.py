@@ -17,7 +17,7 @@ DONE: Final = b"[DONE]"
 END: Final = b"data: [DONE]\n\n"
 #: An end is at most four bytes: so many of those that came before may belong to it.
 _BEFORE: Final = 3
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A CR at the very end may be half of a CRLF: it ends an event only once more is known.
 _BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\Z))")
@@ -85,11 +85,16 @@ def data_of(event: bytes) -> bytes | None:
     if event.find(b"\n") + 2 == len(event) and event[:6] == b"data: " and event.find(b"\r") < 0:
         return event[6:-2]  # what most servers send
     lines = []
-    for line in _LINE_END.split(event.removeprefix(_BOM)):
+    for line in _LINE_END.split(event.removeprefix(BOM)):
         name, _, value = line.partition(b":")
         if name == b"data":
             lines.append(value.removeprefix(b" "))
     return b"\n".join(lines) if lines else None
+
+
+def holds_data(events: bytes) -> bool:
+    """Whether any of these has data: comments are no answer."""
+    return any(map(data_of, EventSplitter().feed(events + b"\n\n")))
 
 
 def event(data: bytes) -> bytes:

@@ -23,7 +23,13 @@ class Told(msgspec.Struct):
     usage: Any = None
     x_groq: Any = None
     error: Any = None
+    object: Any = None
     choices: Any = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is an error; older vLLM sends one without an envelope."""
+        return bool(self.error) or self.object == "error"
 
 
 _read = msgspec.json.Decoder(Told).decode

@@ -17,12 +17,16 @@ from typing import Any, Final
 
 import msgspec
 
-from proxy.domain.errors import INVALID_REQUEST
+from proxy.domain.errors import INVALID_REQUEST, SERVER_ERROR
 
 _KEYS: Final = ("message", "type", "param", "code")
 
+#: In a status' place, of an error that a stream tells.
+IN_STREAM: Final = 0
+
 #: Type and code where the upstream's answer says neither.
 _TYPES: Final[Mapping[int, tuple[str, str | None]]] = {
+    IN_STREAM: (SERVER_ERROR, None),
     413: (INVALID_REQUEST, "request_too_large"),
     429: ("requests", "rate_limit_exceeded"),
 }
@@ -44,8 +48,9 @@ _NO_SUCH_PATH: Final = "Not Found"
 
 #: What is told of an error without words.
 _UNSAID: Final = {
+    IN_STREAM: "The upstream broke off its answer with an error. What came is not complete.",
     404: "The upstream answered 404, and not as an OpenAI-compatible API does: the provider's "
-    "base_url may be wrong, or lack its /v1. Tell your platform team."
+    "base_url may be wrong, or lack its /v1. Tell your platform team.",
 }
 
 

@@ -108,6 +108,11 @@ class Answer:
         self._first_by = self._all_by
         return self._take(self._held)
 
+    async def more(self) -> bytes:
+        self._first_by = min(monotonic() + self._idle, self._all_by)
+        self._watch()
+        return await self.first()
+
     async def deliver(self, sink: Sink) -> None:
         self._sink = sink
         self._flow = self._open_to()

@@ -153,6 +153,9 @@ class Call(Endable, Protocol):
     async def first(self) -> bytes:
         """The first bytes of the body, b"" where there are none. Raises UpstreamFailed."""
 
+    async def more(self) -> bytes:
+        """The next ones, after `first` and before `deliver`; b"" where there are none."""
+
     async def deliver(self, sink: Sink) -> None:
         """Every further byte into the sink, until the body's end. Raises UpstreamFailed."""
 

@@ -194,6 +194,10 @@ class AiohttpCall:
         except TimeoutError as error:
             raise _translated(error) from error
 
+    async def more(self) -> bytes:
+        self._first_by = min(asyncio.get_running_loop().time() + self._idle, self._all_by)
+        return await self.first()
+
     async def deliver(self, sink: Sink) -> None:
         time = asyncio.get_running_loop().time
         try:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from proxy.domain.errors import GatewayError, UpstreamRefused
+from proxy.domain.sse import event
 
 #: Who is answering: an error of the gateway's own, or what an upstream said.
 SOURCE = "x-visiongate-source"
@@ -41,4 +42,4 @@ def error_answer(error: GatewayError) -> web.Response:
 
 def error_event(error: GatewayError) -> bytes:
     """The event that ends a broken stream: both official SDKs raise on it."""
-    return b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n"
+    return event(error.said or msgspec.json.encode(error.envelope()))

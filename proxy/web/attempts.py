@@ -51,6 +51,10 @@ class Attempt(Outgoing, kw_only=True, eq=False):
     by: float = 0.0
     owed: Standing | None = None  # where an attempt before may be billed
 
+    def redacted(self, body: bytes) -> bytes:
+        """What the upstream says, without its key."""
+        return body.replace(self.secret.encode(), b"***") if self.secret else body
+
     def let_go(self) -> None:
         """The answer has begun, so there is no other attempt: nothing of the request is kept."""
         self.body, self.headers, self.request = (), {}, None

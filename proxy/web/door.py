@@ -22,6 +22,7 @@ from proxy.store.presence import Heartbeat
 from proxy.store.switches import Switches
 from proxy.upstream.call import Endable, Provider, Transport
 from proxy.web.background import Background
+from proxy.web.pulse import Pulse
 
 
 def stopping() -> Draining:
@@ -54,6 +55,7 @@ class Door:
     directory: Directory
     heart: Heartbeat
     background: Background
+    pulse: Pulse
     draw: Callable[[], float]
     max_body: int
     patience: float

@@ -91,6 +91,12 @@ class Outlet:
         head = f"{begin}{rfc822_formatted_time()}{framing}{header_lines(headers)}\r\n"
         self._head = head.encode()  # until it is sent
 
+    @property
+    def idle(self) -> bool:
+        """Whether the client has taken all that was written."""
+        transport = self._transport
+        return transport is not None and not transport.get_write_buffer_size()
+
     def drained(self) -> Awaitable[None]:
         """When it has caught up, or gone."""
         return self._writer.drain()

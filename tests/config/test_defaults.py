@@ -22,6 +22,7 @@ DEFAULTS = {
     "server.max_body": 33_554_432,
     "server.drain": 300,
     "server.keep_alive": 75,
+    "server.stream_keep_alive": 15,
     "server.trusted_proxies": (),
     "server.tls": None,
     "server.support": "",
@@ -159,7 +160,7 @@ def test_empty_blocks() -> None:
 def test_every_value_can_be_written() -> None:
     """Each option takes a value other than its default, in its own notation."""
     config = read("""\
-server: {host: "::1", port: 81, workers: 1, max_body: 20MB, drain: 2h, keep_alive: 1h,
+server: {host: "::1", port: 81, workers: 1, max_body: 20MB, drain: 2h, keep_alive: 1h, stream_keep_alive: 0,
   trusted_proxies: [10.0.0.0/8, "::1", 192.0.2.7], support: ask us}
 admin: {host: 0.0.0.0, port: 0, token: a-token}
 store: {url: rediss://u:pw@valkey.example:6380/1, grace: 0%, retention: 25 months,
@@ -197,6 +198,7 @@ images: {on_unreachable: reject, schemes: [http], ports: [80], formats: [png], m
     )
     assert config.server.max_body == 20_000_000
     assert (config.server.drain, config.server.keep_alive) == (7200, 3600)
+    assert config.server.stream_keep_alive == 0
     assert config.store.address == "rediss://valkey.example:6380/1"
     assert (config.store.embedded, config.store.wait_replicas) == (False, 2)
     assert [pepper.get_secret_value() for pepper in config.keys.pepper] == [

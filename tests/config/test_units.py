@@ -11,6 +11,7 @@ from proxy.config.units import (
     parse_count,
     parse_duration,
     parse_months,
+    parse_pause,
     parse_share,
     parse_size,
 )
@@ -29,6 +30,8 @@ GOOD = [
     (parse_duration, "5m", 300.0),
     (parse_duration, "2h", 7200.0),
     (parse_duration, "1d", 86400.0),
+    (parse_pause, "15s", 15.0),
+    (parse_pause, "0", 0.0),
     (parse_months, "25 months", 25),
     (parse_months, "1 month", 1),
     (parse_share, "5%", Decimal("0.05")),
@@ -39,6 +42,7 @@ BAD: list[tuple[Callable[[str], object], str]] = [
 ]
 BAD += [(parse_count, text) for text in ("50m", "1_000", "٣")]
 BAD += [(parse_duration, text) for text in ("5", "5 min", "1h30m", "inf", "-5s")]
+BAD += [(parse_pause, text) for text in ("5", "off", "-0", "00")]
 BAD += [(parse_months, text) for text in ("25", "2 years", "1.5 months")]
 BAD += [(parse_share, text) for text in ("5", "0.05", "-5%")]
 

@@ -125,11 +125,11 @@ def test_no_end_mark_is_not_complete() -> None:
     [({"message": "x"}, True), ("x", True), (None, False), ({}, False)],
 )
 def test_an_error_event_is_noticed(error: Any, sent: bool) -> None:
-    """An error event passes, and is told; a null error is none."""
+    """An error event does not pass, and its data is told; a null error is none, and passes."""
     metered = meter()
     data = event({"error": error, "choices": []})
-    assert metered.feed(data) == data
-    assert metered.error_sent is sent
+    assert metered.feed(data) == (b"" if sent else data)
+    assert metered.error == (data.removeprefix(b"data: ").rstrip() if sent else None)
 
 
 @pytest.mark.parametrize("told", [{"error": {"message": "x"}}, "[DONE]"])
@@ -142,7 +142,8 @@ def test_what_passes_around_a_count_is_noticed(told: Any, counted: Any, order: i
     assert not metered.complete
     for read in (event(told) + event(chunk("!")), event(counted))[::order]:
         metered.feed(read)
-    assert (metered.error_sent, metered.complete) == (told != "[DONE]", told == "[DONE]")
+    assert metered.complete is (told == "[DONE]")
+    assert (metered.error is None) is metered.complete
 
 
 @pytest.mark.parametrize("nulls", [1, 3])
@@ -156,12 +157,50 @@ def test_a_usage_without_spaces(nulls: int) -> None:
     assert metered.outcome() == Outcome(Phase.COMPLETE, Usage(12, 3), 0)
 
 
-def test_an_error_with_usage_is_not_withheld() -> None:
-    """An error reaches the client also where it carries the usage, which counts."""
+OTHER_ERRORS: dict[str, Any] = {
+    "older vLLM's": {"object": "error", "message": "out of memory", "type": "x", "code": 500},
+    "OpenRouter's": chunk("", error={"code": 502, "message": "gone"}),
+    "with a null usage": {"error": "gone", "usage": None},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_ERRORS)
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_error_ends_a_stream(name: str, begun: bool) -> None:
+    """From an error on nothing passes, neither text nor an end mark, in whatever shape it comes."""
+    before = event(chunk("Hi")) if begun else b": busy\n\n"
+    pieces = [before, event(OTHER_ERRORS[name]), event(chunk("x")), DONE, b": x"]
+    split, whole = meter(), meter()
+    assert through(split, pieces) == through(whole, [b"".join(pieces)]) == before
+    assert split.error == whole.error == event(OTHER_ERRORS[name])[6:-2]
+    assert not split.complete
+    assert split.outcome() == whole.outcome()
+    assert split.outcome().delivered == (2 if begun else 0)
+
+
+def test_an_error_after_the_end_mark_is_none() -> None:
+    """What comes after the end mark passes as it came."""
     metered = meter()
-    data = event(usage_chunk(error={"message": "x"}))
-    assert metered.feed(data) == data
-    assert metered.error_sent
+    pieces = [event(chunk("Hi")) + DONE, event({"error": "late"}), DONE]
+    assert through(metered, pieces) == b"".join(pieces)
+    assert metered.well
+
+
+def test_another_call_begins_anew() -> None:
+    """Of an attempt that failed nothing is left: neither its error, its text nor its usage."""
+    metered = meter()
+    metered.called()
+    metered.feed(event(usage_chunk()) + event({"error": "x"}) + b"data: half")
+    metered.called()
+    assert through(metered, [event(chunk("Hi")), DONE]) == event(chunk("Hi")) + DONE
+    assert metered.outcome() == Outcome(Phase.COMPLETE, None, 2)
+
+
+def test_an_error_with_usage() -> None:
+    """An error is told also where it carries the usage, which counts."""
+    metered = meter()
+    assert metered.feed(event(usage_chunk(error={"message": "x"}))) == b""
+    assert metered.error is not None
     assert metered.outcome().usage == Usage(12, 3)
 
 
@@ -263,7 +302,7 @@ ROLE = event(chunk(""))
         ([b": ping\n\n", ERROR], Phase.REFUSED),
         ([ROLE, ERROR], Phase.REFUSED),
         ([event(chunk("Hi")), ERROR], Phase.STREAMING),
-        ([ERROR, event(chunk("Hi"))], Phase.STREAMING),
+        ([ERROR, event(chunk("Hi"))], Phase.REFUSED),
         ([event(usage_chunk()), ERROR], Phase.STREAMING),
         ([event(usage_chunk(error={"message": "x"}))], Phase.STREAMING),
         ([b": ping\n\n"], Phase.CALLED),

@@ -16,7 +16,7 @@ from msgspec import Raw
 from proxy.domain.errors import UpstreamFailed
 from proxy.domain.sse import END, EventSplitter, data_of, event
 from proxy.providers.answers import failure_in
-from proxy.providers.anthropic.refusal import error_body
+from proxy.providers.anthropic.refusal import error_body, failure_of
 from proxy.providers.anthropic.wire import (
     FAULTS,
     Count,
@@ -144,11 +144,10 @@ class Answer:
         return translate(self, read)
 
     def _failed(self, data: bytes) -> bytes:
-        failure = failure_in(error_body(data))
         if not self._head:
-            raise failure  # nothing of an answer has come: it is none
+            raise failure_of(data)  # nothing of an answer has come: it is none
         self._ended = True
-        return event(_encode(failure.envelope()))
+        return event(_encode(failure_in(error_body(data)).envelope()))
 
     def _start(self, read: Event) -> bytes:
         message = read.message

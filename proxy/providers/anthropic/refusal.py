@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from proxy.domain.errors import INVALID_REQUEST
+from proxy.domain.errors import INVALID_REQUEST, GatewayError
+from proxy.providers.answers import failure_in, refusal_of
 
 _encode = msgspec.json.encode
 
@@ -21,6 +22,12 @@ _STATUSES: Final[Mapping[str, int]] = {
     "authentication_error": 401,
     "billing_error": 402,
     "permission_error": 403,
+}
+_REFUSALS: Final[Mapping[str, int]] = {
+    "invalid_request_error": 400,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
 }
 _NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
 
@@ -59,6 +66,17 @@ def refusal(status: int, body: bytes) -> tuple[int, bytes]:
     elif status == 404 and param == "model":
         code = "model_not_found"
     return status, _body(message, type, param, code)
+
+
+def failure_of(body: bytes) -> GatewayError:
+    """The failure that an error event in an answer's place is: that of the status with which its
+    type is told elsewhere.
+    """
+    status = _REFUSALS.get(str(_error(body).get("type")))
+    if status is None:
+        return failure_in(error_body(body))
+    status, told = refusal(status, body)
+    return refusal_of(status, {}, told)
 
 
 def error_body(body: bytes) -> bytes:
