@@ -143,8 +143,8 @@ class AiohttpCall:
         self._called = sent
         timeouts, begun = outgoing.timeouts, asyncio.get_running_loop().time()
         self.begun, self.asked = begun, False
-        self._first_by = begun + timeouts.first_byte
         self._all_by = begun + timeouts.total
+        self._first_by = min(begun + timeouts.first_byte, self._all_by)
         self._idle = timeouts.idle
         self._asking = asyncio.timeout_at(self._first_by)
         self.heard = monotonic()

@@ -160,8 +160,8 @@ def test_empty_blocks() -> None:
 def test_every_value_can_be_written() -> None:
     """Each option takes a value other than its default, in its own notation."""
     config = read("""\
-server: {host: "::1", port: 81, workers: 1, max_body: 20MB, drain: 2h, keep_alive: 1h, stream_keep_alive: 0,
-  trusted_proxies: [10.0.0.0/8, "::1", 192.0.2.7], support: ask us}
+server: {host: "::1", port: 81, workers: 1, max_body: 20MB, drain: 2h, keep_alive: 1h,
+  stream_keep_alive: 0, trusted_proxies: [10.0.0.0/8, "::1", 192.0.2.7], support: ask us}
 admin: {host: 0.0.0.0, port: 0, token: a-token}
 store: {url: rediss://u:pw@valkey.example:6380/1, grace: 0%, retention: 25 months,
   data: /srv, wait_replicas: 2}
