@@ -71,6 +71,7 @@ class Passage:
     )
 
     outlet: Outlet
+    _last: float  # when something came
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class Passage:
         translator = attempt.translator
         self._feed = meter.feed if translator is None else _translated(translator, meter)
         self._held = b""  # what passed before the first event
-        self._last = self._said = monotonic()  # when something passed; when we said something
+        self._said = monotonic()  # when the client was told something
         self.begun = False
 
     async def run(self) -> web.StreamResponse:
@@ -105,7 +106,10 @@ class Passage:
         last, failure, answering = b"", None, False
         door.pulse.add(self)
         try:
-            passed = self._feed(await call.first())
+            first = await call.first()
+            if not self.begun:
+                self._open()  # before anything counts as delivered
+            passed = self._feed(first)
             if passed[:7] != _USUAL:
                 passed = await self._slowly(passed)
             outlet, answering = self._answer(), True
@@ -136,11 +140,12 @@ class Passage:
         """
         # What is called is a local first: CPython then knows the way to it.
         call, outlet, observe, feed = self._call, self.outlet, self._observe, self._feed
+        heard, chunks = call.heard, call.chunks
+        observe(heard - self._last)
+        self._last = heard
         passed = feed(data)
         if passed:
-            heard, chunks = call.heard, call.chunks
-            observe(heard - self._last)
-            self._last = heard
+            self._said = heard
             if chunks and passed is data and outlet.chunked:
                 keeps_up = outlet.send(chunks)
             else:
@@ -154,12 +159,13 @@ class Passage:
         """As Silent has it. What passes is whole events, so a comment can follow; nothing is
         said to a client that has not taken all that it was sent.
         """
-        due = max(self._last, self._said) + interval
+        due = self._said + interval
         if now < due:
             return due
         self._said = now
         try:
             if not self.begun:
+                self._open()
                 held, self._held = self._held, b""
                 self._begin().write(held or COMMENT)
             elif self.outlet.idle:
@@ -195,21 +201,23 @@ class Passage:
         self._held += passed
         if self._held and (self.begun or len(self._held) > _HELD):
             held, self._held = self._held, b""
-            self._last = monotonic()
+            self._said = monotonic()
             if not self._begin().write(held):
                 await self._drained()
 
+    def _open(self) -> None:
+        """Raises ConnectionError where the client has gone."""
+        headers, drain = self._headers, self._lease.access.drain
+        headers[REQUEST_ID] = self._trace.id
+        self.outlet = Outlet(self._http, headers, self._door.patience, reads_on=drain)
+
     def _begin(self) -> Outlet:
-        """Where the stream goes; what has done its work is let go, for it may last for minutes."""
+        """Something is to go out: what has done its work is let go, for it may last for minutes."""
         if not self.begun:
-            self._attempt.let_go()
-            headers, lease = self._headers, self._lease
-            headers[REQUEST_ID] = self._trace.id
-            drain, patience = lease.access.drain, self._door.patience
-            self.outlet = Outlet(self._http, headers, patience, reads_on=drain)
             self.begun = True
-            headers.clear()
-            lease.figures = ()
+            self._attempt.let_go()
+            self._headers.clear()
+            self._lease.figures = ()
             self._call.headers = {}
         return self.outlet
 
@@ -219,7 +227,7 @@ class Passage:
         self._attempt.served()
         self._trace.got_first_byte()
         self._observe = metrics.chunk_gap.labels(lease.model, lease.provider).observe
-        self._last = monotonic()
+        self._last = self._said = monotonic()
         metrics.streaming += 1
         return outlet
 
@@ -277,6 +285,8 @@ class Passage:
             trace.ended = "complete"
             return
         account(meter, trace, failure)
+        if failure.said:
+            trace.ended = UpstreamFailed.reason  # whatever its status would have been
         outlet.break_off(last + error_event(failure))
         if trace.ended in _BREAKS:
             self._attempt.broke_off()
