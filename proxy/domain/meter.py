@@ -101,8 +101,7 @@ class StreamMeter:
     @property
     def well(self) -> bool:
         """Whether all has come: the end mark, no error, and nothing that has no end."""
-        if self._kept:
-            self._look()
+        self._look()
         return self._complete and self.error is None and self._splitter is None
 
     def called(self) -> None:
@@ -260,6 +259,8 @@ class StreamMeter:
         """Note what end marks have passed, and errors: one that came in one read with what follows
         it may have.
         """
+        if self._looked == len(self._kept):
+            return
         kept = b"".join(self._kept[self._looked :])
         self._looked = len(self._kept)
         if kept.find(b'"error"') < 0 and kept.find(b"[DONE]") < 0:

@@ -116,6 +116,9 @@ class Passage:
             if call.over or meter.error is not None:
                 last, failure = passed, self._told()  # which goes out at once with the end
             else:
+                observed = door.metrics.chunk_gap.labels(self._lease.model, self._lease.provider)
+                self._observe = observed.observe
+                self._last = self._said = monotonic()
                 if not outlet.write(passed):
                     self._hold()
                 await call.deliver(self.take)
@@ -223,12 +226,10 @@ class Passage:
 
     def _answer(self) -> Outlet:
         """The first event has come."""
-        outlet, metrics, lease = self._begin(), self._door.metrics, self._lease
+        outlet = self._begin()
         self._attempt.served()
         self._trace.got_first_byte()
-        self._observe = metrics.chunk_gap.labels(lease.model, lease.provider).observe
-        self._last = self._said = monotonic()
-        metrics.streaming += 1
+        self._door.metrics.streaming += 1
         return outlet
 
     def _told(self) -> GatewayError | None:
