@@ -178,6 +178,18 @@ def test_an_error_ends_a_stream(name: str, begun: bool) -> None:
     assert split.outcome().delivered == (2 if begun else 0)
 
 
+@pytest.mark.parametrize("mark", [DONE, b"data:[DONE]\r\n\r\n"])
+def test_an_error_in_one_read_with_a_text(mark: bytes) -> None:
+    """An error that came in one read with what follows it is known by the end mark at the latest,
+    which does not pass.
+    """
+    metered = meter()
+    metered.feed(event(chunk("a")))
+    metered.feed(event({"error": "x"}) + event(chunk("b")))
+    assert metered.feed(mark) == b""
+    assert (metered.complete, metered.error) == (False, b'{"error": "x"}')
+
+
 def test_an_error_after_the_end_mark_is_none() -> None:
     """What comes after the end mark passes as it came."""
     metered = meter()
