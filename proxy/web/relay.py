@@ -13,10 +13,10 @@ from proxy.providers.answers import LARGEST_ERROR, failure_in, refusal_of
 from proxy.providers.headers import UPSTREAM_ID, passed_down
 from proxy.store.ledger import Lease
 from proxy.upstream.call import Call
-from proxy.web.answer import SOURCE, error_event, raw_json
+from proxy.web.answer import SOURCE, raw_json
 from proxy.web.attempts import Attempt, another
 from proxy.web.door import Door, stopping
-from proxy.web.stream import Passage, account
+from proxy.web.stream import Passage
 from proxy.web.trace import Trace
 
 _LARGEST_ANSWER: Final = 64 * 1024 * 1024
@@ -75,10 +75,11 @@ async def relay(
             attempt = await another(http, door, trace, attempt, call, failure, lease)
     except BaseException as error:
         if isinstance(error, GatewayError):
-            account(lease.meter, trace, error)
+            trace.ended = error.reason
+            if not error.billed:
+                lease.meter.refused()
             if passage is not None and passage.begun:  # with comments alone
-                passage.outlet.break_off(error_event(error))
-                return passage.outlet.response
+                return passage.break_off(error)
         if not stream:  # whatever it is that keeps the answer from its client
             lease.meter.unseen()  # of no matter where it was refunded
         raise

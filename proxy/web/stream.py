@@ -41,6 +41,9 @@ _USUAL: Final = b"data: {"
 _HELD: Final = 64 * 1024
 
 
+_BROKEN_OFF: Final = "The upstream broke off its answer. What came is not complete."
+
+
 class _SlowClient(GatewayError):
     """A client that reads nothing for too long; it will not read this either."""
 
@@ -128,8 +131,7 @@ class Passage:
                 raise failure from error
         except Exception:
             if self.begun:
-                fault = GatewayError("The gateway failed on this request.")
-                self.outlet.break_off(error_event(fault))
+                self.break_off(GatewayError("The gateway failed on this request."))
             raise
         finally:
             door.pulse.discard(self)
@@ -176,6 +178,11 @@ class Passage:
         except ConnectionError:
             pass  # it has gone, which ends the request in its own way
         return now + interval
+
+    def break_off(self, failure: GatewayError, last: bytes = b"") -> web.StreamResponse:
+        """End what has begun in an error event, uncleanly."""
+        self.outlet.break_off(last + error_event(failure))
+        return self.outlet.response
 
     async def _slowly(self, passed: bytes) -> bytes:
         """What goes out first, where something else than an answer may have come: up to there
@@ -278,26 +285,18 @@ class Passage:
             if meter.complete:
                 last += rest
             else:  # an event without an end is no use to a client, and would swallow the error's
-                failure = UpstreamFailed(
-                    "The upstream broke off its answer. What came is not complete."
-                )
+                failure = UpstreamFailed(_BROKEN_OFF)
         if failure is None or meter.complete:  # after the end mark nothing is missed
             outlet.end(last)
             trace.ended = "complete"
             return
-        account(meter, trace, failure)
-        if failure.said:
-            trace.ended = UpstreamFailed.reason  # whatever its status would have been
-        outlet.break_off(last + error_event(failure))
+        # An error event of the upstream's is a failure, whatever its status would have been.
+        trace.ended = UpstreamFailed.reason if failure.said else failure.reason
+        if not failure.billed:
+            meter.refused()
+        self.break_off(failure, last)
         if trace.ended in _BREAKS:
             self._attempt.broke_off()
-
-
-def account(meter: StreamMeter, trace: Trace, error: GatewayError) -> None:
-    """Tell how a call ended, and refund what the upstream does not bill."""
-    trace.ended = error.reason
-    if not error.billed:
-        meter.refused()
 
 
 def _translated(translator: Translator, meter: StreamMeter) -> _Feed:
