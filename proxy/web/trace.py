@@ -85,7 +85,7 @@ class Trace:
         if lease is None or self.ended != CLIENT_GONE or lease.access.drain:
             return  # a stream that is read on comes to its end without its client
         meter = lease.meter
-        if meter.error_sent:
+        if meter.error is not None:
             self.ended = UpstreamFailed.reason
         elif meter.complete:
             self.ended = "complete"
