@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from proxy.access import Access
-from proxy.domain.errors import LimitExceeded, UpstreamFailed
+from proxy.domain.errors import LimitExceeded
 from proxy.store.ledger import Lease
 
 #: How a request ended whose client left before its answer's end.
@@ -80,14 +80,11 @@ class Trace:
         self.stage()
 
     def left(self) -> None:
-        """The client has gone; SDKs do with the end mark or an error, before the body's own end."""
+        """The client has gone; SDKs do with the end mark, before the body's own end."""
         lease = self.lease
         if lease is None or self.ended != CLIENT_GONE or lease.access.drain:
             return  # a stream that is read on comes to its end without its client
-        meter = lease.meter
-        if meter.error is not None:
-            self.ended = UpstreamFailed.reason
-        elif meter.complete:
+        if lease.meter.complete:
             self.ended = "complete"
 
     def got_first_byte(self) -> None:
