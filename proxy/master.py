@@ -132,6 +132,9 @@ class Master:
             self._log.info("stopping")
             for generation in self._open:
                 generation.listeners.close()
+            for worker in self._workers.values():
+                with contextlib.suppress(OSError):
+                    worker.link.shutdown(socket.SHUT_WR)  # that all stop: see serve.all_stop
         pressing = _PRESSING[min(self._stops, len(_PRESSING) - 1)]
         self._stops += 1
         self._tell(self._workers.values(), pressing)

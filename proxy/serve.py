@@ -19,7 +19,6 @@ from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher,
 from proxy.config import Config
 from proxy.generation import Generation
 from proxy.listeners import BACKLOG, Listeners
-from proxy.metrics import Metrics
 from proxy.web.door import Door
 from proxy.web.server import Runner, Site
 
@@ -34,11 +33,14 @@ _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A gateway that serves: where, and its parts."""
+    """A gateway that serves: where, and its parts. Its admin listener is the last to go, so that
+    a drain is seen; where others are there for that, `operators` is closed before.
+    """
 
     public: str
     admin: str
     door: Door
+    operators: AsyncExitStack
 
 
 @asynccontextmanager
@@ -65,15 +67,17 @@ async def listening(
             )
         )
         here = stack.enter_context(contextlib.closing(listeners or Listeners.open(config)))
-        for app, sockets, tls, shutdown in (
-            (public_app(door, config), here.public, here.public_tls, last),
-            (admin_app(door, config), here.admin, here.admin_tls, 1.0),
+        operators = await stack.enter_async_context(AsyncExitStack())
+        for site, app, sockets, tls, shutdown in (
+            (operators, admin_app(door, config), here.admin, here.admin_tls, 1.0),
+            (stack, public_app(door, config), here.public, here.public_tls, last),
         ):
             running = Runner(app, shutdown=shutdown, keep_alive=config.server.keep_alive)
-            await stack.enter_async_context(_site(running, sockets, tls.context if tls else None))
+            await site.enter_async_context(_site(running, sockets, tls.context if tls else None))
         try:
-            yield Listening(here.public_url, here.admin_url, door)
+            yield Listening(here.public_url, here.admin_url, door, operators)
         finally:
+            door.draining.set()
             asyncio.get_running_loop().call_later(drain, door.end_calls)
 
 
@@ -115,11 +119,13 @@ async def work(generation: Generation, master: socket.socket) -> None:
         config, access.url, access.peppers, log=log, listeners=generation.listeners
     ) as gate:
         metrics = gate.door.metrics
-        pulse = loop.create_task(_live(metrics, master, stopped))
+        pulse = loop.create_task(_live(gate, master, stopped))
         loop.add_signal_handler(signal.SIGQUIT, _break_off, gate.door, stopped)
         gc.freeze()  # what is there now stays: collections need not look through it
         await stopped.wait()
         log.info("draining", pid=os.getpid(), streams=gate.door.ledger.live)
+        if not all_stop(master):
+            await gate.operators.aclose()
     pulse.cancel()
     metrics.tell()
 
@@ -129,14 +135,28 @@ def _break_off(door: Door, stopped: asyncio.Event) -> None:
     door.end_calls()
 
 
-async def _live(metrics: Metrics, master: socket.socket, gone: asyncio.Event) -> None:
-    """Each second, tell the metrics, and the master that this worker lives; `gone`: it does not."""
+def all_stop(master: socket.socket) -> bool:
+    """Whether the whole gateway stops: the master, which is there, has closed its end for writing.
+    Else this worker alone does, or is one of an older configuration.
+    """
+    try:
+        master.send(b".", socket.MSG_DONTWAIT)
+        return not master.recv(1, socket.MSG_DONTWAIT)
+    except OSError:
+        return False
+
+
+async def _live(gate: Listening, master: socket.socket, gone: asyncio.Event) -> None:
+    """Each second, tell the metrics, and the master that this worker lives; `gone`: it does not,
+    and the next one wants the port.
+    """
     while True:
-        metrics.tell()
+        gate.door.metrics.tell()
         try:
             master.send(b".")
         except OSError:
             gone.set()
+            await gate.operators.aclose()
         await asyncio.sleep(_PULSE)
 
 

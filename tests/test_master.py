@@ -29,7 +29,7 @@ from tests.gateway import events, open_gateway, until
 from tests.scripted import Head, ScriptedUpstream, Send, chat_stream
 from tests.store.processes import servers
 from tests.web.under_way import HANG, USAGE, WORD, halting, under_way
-from tests.web.workers import Worker, halted, make_key, serving
+from tests.web.workers import Worker, alive, halted, make_key, serving
 
 TWO = 2
 MODEL = {"targets": [{"provider": "openai"}], "price": {"input": 2, "output": 8}}
@@ -82,14 +82,6 @@ async def test_a_reload_lets_streams_end(
             assert shown.status == 200
         assert await total(worker, "visiongate_config_info") == 1
         assert await total(worker, "visiongate_workers") == TWO
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class Door:
     `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing.
     `warnings` are of the store; `grace`: some requests can be served while it is away. `calls`
     are those under way, also where no head has come; once `ended` is set, no more are begun.
+    `draining`: no new clients are let in.
     """
 
     models: Mapping[str, Model]
@@ -62,6 +63,7 @@ class Door:
     grace: bool
     warnings: Sequence[str]
     calls: set[Endable] = field(default_factory=set)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end_calls(self) -> None:

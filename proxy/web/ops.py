@@ -20,9 +20,11 @@ async def show_metrics(http: web.Request) -> web.Response:
 
 async def ready(http: web.Request) -> web.Response:
     """GET /readyz: 200 where requests can be served now, 503 while the store is away and nothing
-    may be served without it.
+    may be served without it, and while the gateway stops.
     """
     door = http.app[DOOR]
+    if door.draining.is_set():
+        return json_answer({"status": "draining"}, 503)
     try:
         await door.store.ping()
         await door.heart.beat()  # a store that takes no writes is no store

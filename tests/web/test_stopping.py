@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.gateway import HELLO, Gateway, open_gateway
+from proxy.serve import all_stop
+from tests.gateway import HELLO, Gateway, events, open_gateway, until
 from tests.scripted import End, Head, ScriptedUpstream, Send
 from tests.web.under_way import HANG, WORD, under_way
-from tests.web.workers import Worker, make_key, serving
+from tests.web.workers import Worker, alive, halted, make_key, serving
 
 
 @pytest.mark.parametrize(("drain", "signals"), [("300ms", 1), ("60s", 2)], ids=["over", "hurried"])
@@ -73,6 +75,36 @@ async def test_a_request_that_comes_too_late(
         assert "shutting down" in await answer.text()
     assert not upstream.requests
     assert await gateway.used(key) == {"requests": (0, 0)}
+
+
+async def test_a_drain_is_seen(store_url: str, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Until the last stream has ended operators see the metrics, and that nobody is to be sent."""
+    async with halted(tmp_path, store_url, upstream, workers=2) as streams:
+        worker, (answer,) = streams.worker, streams.answers
+        worker.process.send_signal(signal.SIGTERM)
+        await until(lambda: sum(map(alive, worker.pids)) == 1)
+        assert (await worker.metrics())["visiongate_streams_active"] == 1
+        async with aiohttp.ClientSession(worker.admin) as session:
+            for path, status in (("/readyz", 503), ("/healthz", 200)):
+                async with session.get(path) as shown:
+                    assert shown.status == status
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await answered(session, worker, streams.key, True)
+        streams.over.set()
+        assert events(await answer.read())[-1] == "[DONE]"
+        await worker.ends_well()
+
+
+def test_who_stops() -> None:
+    """A worker tells a stop of all from its own, and from a master that is gone."""
+    ours, its = socket.socketpair()
+    with ours, its:
+        told = [all_stop(its)]
+        ours.shutdown(socket.SHUT_WR)
+        told.append(all_stop(its))
+        ours.close()
+        told.append(all_stop(its))
+    assert told == [False, True, False]
 
 
 async def answered(

@@ -148,6 +148,14 @@ async def halted(
         yield Halted(worker, key, answers, over)
 
 
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 async def make_key(store_url: str, team: str = "vision", name: str = "ci") -> str:
     """A key of 1M tokens a day, without a gateway; its team is made if there is none."""
     store = Store.open(store_url)
