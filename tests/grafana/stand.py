@@ -30,7 +30,7 @@ from tests.web.workers import serving
 KEYS: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     "ci": ("vision", ("50 usd/month", "1M tokens/day", "600 requests/minute"), "ci"),
     "app": ("vision", (), "app"),
-    "other-team": ("search", (), "ci"),
+    "other-team": ("search", ("5 usd/hour",), "ci"),
     "poor": ("tight", ("1000 tokens/day",), "only"),
 }
 
