@@ -19,6 +19,8 @@ from grafana.source.panels import (
 from grafana.source.queries import Queries
 
 _Q: Final = Queries("model", "provider")
+#: Of all providers, as tokens are counted.
+_ALL: Final = Queries("model")
 _QUIET: Final = "no provider was asked lately"
 _FIRST: Final = "time_to_first_token_seconds"
 
@@ -189,18 +191,18 @@ def _latency() -> list[Json]:
 
 
 def _speed() -> list[Json]:
-    output = _Q.rate("tokens_total", 'kind="output"', by="model")
+    output = _ALL.rate("tokens_total", 'kind="output"', by="model")
     return [
         graph(
             "Output tokens a second, of one request",
-            "By model: output tokens, divided by the time that requests took. Of several providers "
-            "for one model it is the mean.",
-            [query(f"{output} / {_Q.rate('request_seconds_sum', by='model')}", "{{model}}")],
+            "By model: output tokens, divided by the time that requests took. Of all providers, "
+            "whichever is chosen: tokens are not counted by provider.",
+            [query(f"{output} / {_ALL.rate('request_seconds_sum', by='model')}", "{{model}}")],
             none=_QUIET,
         ),
         graph(
             "Output tokens a second, in all",
-            "By model.",
+            "By model, of all providers.",
             [query(output, "{{model}}")],
             none=_QUIET,
             stacked=True,
