@@ -14,34 +14,41 @@ import redis
 from proxy.config import load_config
 from proxy.demo.upstream import DEMO_KEY, make_demo_upstream
 from tests.deploy.files import CONFIG, DEPLOY, ENV, read
+from tests.gateway import merged
 from tests.valkey import run_valkey
 
 FILE = DEPLOY / "compose.yaml"
+DEMO = DEPLOY / "compose" / "demo.yaml"
 SERVICES: dict[str, Any] = read(FILE)["services"]
+TRIED: dict[str, Any] = read(DEMO)["services"]
 
 
-def test_the_specification() -> None:
-    """It is a compose file by the specification, to the last key."""
+@pytest.mark.parametrize("demo", [False, True], ids=["real", "demo"])
+def test_the_specification(demo: bool) -> None:
+    """It is a compose file by the specification, to the last key, also with the demo's over it."""
     compose_spec = pytest.importorskip("compose_spec", reason="NOT RUN: pip install compose-spec")
-    parsed = compose_spec.PyCompose.from_json(json.dumps(read(FILE)))
+    file = merged(read(FILE), read(DEMO)) if demo else read(FILE)
+    parsed = compose_spec.PyCompose.from_json(json.dumps(file))
     parsed.validate()
-    assert set(parsed.service_names()) == SERVICES.keys()
+    assert set(parsed.service_names()) == file["services"].keys()
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", {**SERVICES, "upstream": ...})
 def test_hardened(name: str) -> None:
     """No service may write to its image, has a capability or can gain one."""
-    service = SERVICES[name]
+    service = SERVICES.get(name) or TRIED[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_what_must_be_set() -> None:
-    """Each variable that compose insists on is in the example of .env, where none has a value."""
+    """Each variable that compose or the gateway insists on is in the example of .env, where none
+    has a value.
+    """
     wanted = set(re.findall(r"\$\{(\w+):\?", FILE.read_text()))
     example = (DEPLOY / "compose" / "example.env").read_text()
-    assert wanted == set(re.findall(r"(?m)^(\w+)=$", example))
+    assert {*wanted, "OPENAI_API_KEY"} == set(re.findall(r"(?m)^(\w+)=$", example))
     assert not re.search(r"(?m)^\w+=.", example)
 
 
@@ -85,12 +92,16 @@ def test_time_to_drain() -> None:
     assert int(grace.removesuffix("s")) >= config().server.drain + 10
 
 
-def test_the_demo() -> None:
-    """Without a provider's key the gateway asks the demo's upstream, by the key that it takes."""
-    given = SERVICES["visiongate"]["environment"]
-    assert given["OPENAI_API_KEY"] == f"${{OPENAI_API_KEY:-{DEMO_KEY}}}"
-    assert given["OPENAI_BASE_URL"].endswith(":-http://upstream:8000/v1}")
-    *_, program = SERVICES["upstream"]["entrypoint"]
+def test_no_key_goes_to_the_demo() -> None:
+    """Whatever is set, the demo's upstream gets the key that it takes, and without it there is no
+    such upstream.
+    """
+    given = TRIED["visiongate"]["environment"]
+    assert given == {"OPENAI_API_KEY": DEMO_KEY, "OPENAI_BASE_URL": "http://upstream:8000/v1"}
+    assert given.keys() <= SERVICES["visiongate"]["environment"].keys()
+    assert "upstream" not in SERVICES
+    assert "${" not in DEMO.read_text()
+    *_, program = TRIED["upstream"]["entrypoint"]
     compile(program, "entrypoint", "exec")
     assert f"import {make_demo_upstream.__name__}" in program
     assert "port=8000" in program
