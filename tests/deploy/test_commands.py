@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from proxy.config import ConfigError, load_config
 from tests.deploy.files import CONFIG, DEPLOY, ROOT, run
 from tests.web.test_nginx import block
+
+FLAGS = re.DOTALL | re.MULTILINE
 
 
 def command(begin: str) -> str:
@@ -37,3 +42,20 @@ def test_the_units_configuration(tmp_path: Path) -> None:
     assert sorted(files) == sorted(re.findall(r"(?m)^LoadCredential=(\w+):", unit))
     assert "host: 127.0.0.1" in text
     assert set(re.findall(r"\$\{([A-Z_]+)", text)) == {"REDIS_URL", "OPENAI_BASE_URL"}
+
+
+def test_no_other_store(tmp_path: Path) -> None:
+    """A terminal in which the unit's environment was not read acts on no store at all."""
+    copy = tmp_path / "visiongate.yaml"
+    copy.write_text(CONFIG.read_text())
+    run("sh", "-c", command("sed -i").replace("/etc/visiongate/visiongate.yaml", str(copy)))
+    for name in ("pepper", "openai"):
+        (tmp_path / name).write_text("p" * 16)
+    copy.write_text(copy.read_text().replace("/run/credentials/visiongate.service", str(tmp_path)))
+    with pytest.raises(ConfigError, match="REDIS_URL is not set"):
+        load_config(copy, {})
+    readme = (DEPLOY / "README.md").read_text()
+    (lines,) = re.findall(r"> /etc/visiongate/environment <<'END'.*?\n(.*?)^END$", readme, FLAGS)
+    script = f"set -a; {lines.replace(chr(10), ';')} env"
+    read = dict(line.split("=", 1) for line in run("sh", "-c", script, env={}).splitlines())
+    assert not load_config(copy, read).store.embedded
