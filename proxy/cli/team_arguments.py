@@ -72,7 +72,7 @@ def _team_grant(team: Commands) -> None:
         "grant",
         "teams:grant",
         "give a team more of one of its limits, once",
-        "visiongate team grant vision '20 usd' --until 2026-12-31\n"
+        "visiongate team grant vision '20 usd' --until 14d\n"
         "visiongate team grant vision '500k tokens/day'",
         more="The limit itself stays as it is. What is used beyond it comes off the grant, which "
         "ends with the window that is now, or at --until: where that is later, what is left goes "

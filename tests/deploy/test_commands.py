@@ -22,7 +22,7 @@ def command(begin: str) -> str:
 
 
 def test_nginx() -> None:
-    """What it takes out of README is the configuration that is tested."""
+    """What it takes out of the page is the configuration that is tested."""
     words = command("sed -n").partition(" > ")[0]
     found = run("sh", "-c", words, cwd=ROOT)
     found = found.replace("127.0.0.1:8080", "127.0.0.1:1").replace(

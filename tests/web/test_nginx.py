@@ -1,4 +1,4 @@
-"""Behind a real nginx, by the very configuration that README gives."""
+"""Behind a real nginx, by the very configuration that deploy/README.md gives."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ from tests.scripted import (
 )
 from tests.web.raw import RawClient, chat_request, connected, unchunked
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "deploy" / "README.md"
 BINARY = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 pytestmark = pytest.mark.skipif(
-    BINARY is None, reason="NOT RUN: README's nginx block; there is no nginx (apt install nginx)"
+    BINARY is None,
+    reason="NOT RUN: deploy/README's nginx block; there is no nginx (apt install nginx)",
 )
 
 
