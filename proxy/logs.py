@@ -6,6 +6,7 @@ a header or a key.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ class Log:
 
     def __init__(self, out: BinaryIO | None = None) -> None:
         self.out = out
+        self._lost = 0
 
     def info(self, event: str, **fields: object) -> None:
         self._tell("info", event, fields)
@@ -41,10 +43,21 @@ class Log:
         self.write(fields)
 
     def write(self, line: object) -> None:
-        """A line that has all its fields."""
+        """A line that has all its fields. Where the disk is full or the reader gone, what it tells
+        of goes on all the same; how many lines were lost is told with the next that is written.
+        """
         out = self.out or sys.stdout.buffer
-        out.write(_encode(line) + b"\n")
-        out.flush()
+        text = _encode(line) + b"\n"
+        try:
+            out.write(text)
+        except OSError:
+            self._lost += 1
+            return
+        with contextlib.suppress(OSError):  # it stays in the buffer, for the next flush
+            out.flush()
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                self.warning("log_lines_lost", lines=lost)
 
 
 _LOG = Log()

@@ -18,7 +18,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -178,12 +177,16 @@ class Master:
         taken = {worker.slot for worker in self._workers.values()}
         slot = next(number for number in count() if number not in taken)
         ours, its = socket.socketpair()
-        pid = fork(_HEARD)
-        if pid == 0:
+
+        def serve() -> None:
             ours.close()
             self._forget(generation)
             scraping.join(self._folder, slot)
-            self._child(lambda: run(work(generation, its)))
+            run(work(generation, its))
+
+        pid = fork(_HEARD)
+        if pid == 0:
+            self._child(serve)
         its.close()
         self._workers[pid] = Worker(pid, slot, generation, ours)
 
@@ -196,7 +199,6 @@ class Master:
         except Exception as error:
             self._log.error("worker_failed", pid=os.getpid(), error=self._why(error))
         finally:
-            sys.stdout.flush()
             os._exit(code)
 
     def _forget(self, generation: Generation) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -66,3 +68,37 @@ def test_a_librarys_exception(configured: io.BytesIO) -> None:
         logging.getLogger("some.library").exception("it failed")
     assert b"a secret" not in configured.getvalue()
     assert json.loads(configured.getvalue())["error"] == "ValueError"
+
+
+class FullDisk(io.RawIOBase):
+    """What is written is refused until there is `room`."""
+
+    def __init__(self) -> None:
+        self.room = False
+        self.text = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.text += bytes(data)
+        return len(data)
+
+
+def test_a_full_disk() -> None:
+    """A line that cannot be written breaks nothing; those that the buffer had no room for are
+    counted, and told of once there is room.
+    """
+    disk = FullDisk()
+    out = io.BufferedWriter(disk, 1024)
+    log = Log(out)
+    for number in range(20):
+        log.info("settled", number=number)
+    disk.room = True
+    log.info("serving")
+    lines = [json.loads(line) for line in disk.text.splitlines()]
+    *kept, last, told = [line["event"] for line in lines]
+    assert (last, told) == ("serving", "log_lines_lost")
+    assert lines[-1]["lines"] == 20 - len(kept) > 0
