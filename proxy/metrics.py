@@ -50,6 +50,7 @@ ALARMS: Final = (
     "charges_lost",
     "chore_failed",
     "journal_failed",
+    "metrics_unwritten",
     "reservation_lost",
     "settlement_refused",
     "store_went_backwards",

@@ -24,6 +24,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.utils import floatToGoString
 
+from proxy.mapped import Mapped
 from proxy.metrics import Metrics, Named, first
 
 #: Below the folder with the files: who connects to it gets the text.
@@ -67,6 +68,7 @@ def join(folder: Path, slot: int | str) -> None:
     global _shared
     _shared = folder
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    values.MmapedDict = Mapped  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
 
@@ -117,6 +119,8 @@ def gathered(folder: Path) -> bytes:
     counters: list[str] = []
     others: list[str] = []
     for file in folder.glob("*.db"):
+        if not file.stat().st_size:  # there was no room for it
+            continue
         (counters if file.name.startswith("counter_") else others).append(str(file))
     rest = _Merged(MultiProcessCollector.merge(others))  # type: ignore[no-untyped-call]
     return generate_latest(rest) + _added_up(counters)

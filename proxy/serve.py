@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy import logs
+from proxy import logs, mapped
 from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher, public_app
 from proxy.config import Config
 from proxy.generation import Generation
@@ -127,7 +127,7 @@ async def work(generation: Generation, master: socket.socket) -> None:
         if not all_stop(master):
             await gate.operators.aclose()
     pulse.cancel()
-    metrics.tell()
+    _told(metrics)
 
 
 def _break_off(door: Door, stopped: asyncio.Event) -> None:
@@ -150,14 +150,28 @@ async def _live(gate: Listening, master: socket.socket, gone: asyncio.Event) -> 
     """Each second, tell the metrics, and the master that this worker lives; `gone`: it does not,
     and the next one wants the port.
     """
+    full = False
     while True:
-        gate.door.metrics.tell()
+        was, full = full, not _told(gate.door.metrics)
+        if full and not was:
+            gate.door.metrics.alarms["metrics_unwritten",] += 1
+            logs.get().error("metrics_unwritten")
         try:
-            master.send(b".")
+            master.send(b".", socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass  # it has much to read, when it comes to it
         except OSError:
             gone.set()
             await gate.operators.aclose()
         await asyncio.sleep(_PULSE)
+
+
+def _told(metrics: Metrics) -> bool:
+    """Whether all series could be written."""
+    with contextlib.suppress(OSError):
+        metrics.tell()
+        return not mapped.refused()
+    return False
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import signal
+import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from proxy import serve
+from proxy.metrics import Metrics
 from tests.gateway import until
 from tests.scripted import ScriptedUpstream, chat_stream
 from tests.test_master import alive, answered, until_total
 from tests.web.under_way import USAGE
 from tests.web.workers import make_key, serving
+
+
+async def test_metrics_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose metrics cannot be written tells its master that it lives all the same, and
+    gives alarm once.
+    """
+    monkeypatch.setattr(serve, "_PULSE", 0.001)
+    metrics = Metrics()
+    monkeypatch.setattr(metrics, "tell", refuse)
+    ours, its = socket.socketpair()
+    with ours, its:
+        ours.setblocking(False)
+        pulse = asyncio.create_task(serve._live(metrics, its, asyncio.Event()))
+        for _ in range(3):
+            async with asyncio.timeout(4):
+                assert await asyncio.get_running_loop().sock_recv(ours, 1) == b"."
+        pulse.cancel()
+    assert metrics.alarms["metrics_unwritten",] == 1
+
+
+def refuse(*_: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy import scraping
+from proxy import mapped, scraping
 from proxy.metrics import Metrics
 
 
@@ -74,6 +76,57 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         metrics.tell()
     scraping.leave(tmp_path, 2)
     return tmp_path
+
+
+def test_files_have_their_blocks(counted: Path) -> None:
+    """What is mapped is on the disk, so that no write to it can be a SIGBUS."""
+    found = [file.stat() for file in counted.glob("*.db")]
+    assert found
+    assert all(each.st_blocks * 512 >= each.st_size for each in found)
+
+
+@pytest.mark.usefixtures("counted")
+def test_a_full_disk_for_new_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk has no room for another series, those that are there count on, and once
+    there is room the others are shown with all that they counted.
+    """
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mapped, "_AGAIN", 0)
+    scraping.join(tmp_path / "more", 0)
+    (tmp_path / "more").mkdir()
+    metrics = Metrics()
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        for _ in range(2):
+            for key in range(1000):
+                metrics.requests["vision", f"k{key}", "gpt-4o", "openai", "200"] += 1
+            metrics.tell()
+            assert mapped.refused() is True
+        shown = scraping.gathered(tmp_path / "more").decode()
+        found = re.findall(r"visiongate_requests_total\{.*\} (.*)", shown)
+        assert 0 < len(found) < 1000
+        assert set(found) == {"2.0"}
+    for key in range(1000):
+        metrics.requests["vision", f"k{key}", "gpt-4o", "openai", "200"] += 1
+    metrics.tell()
+    assert mapped.refused() is False
+    shown = scraping.gathered(tmp_path / "more").decode()
+    assert re.findall(r"visiongate_requests_total\{.*\} (.*)", shown) == ["3.0"] * 1000
+
+
+def test_no_room_for_a_file(counted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that the disk had no first block for is named in the error, and harms no scrape."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*counter_9.db"):
+        mapped.Mapped(str(counted / "counter_9.db"))
+    assert b"visiongate_requests_total{" in scraping.gathered(counted)
 
 
 def test_the_text_is_prometheus_clients(counted: Path) -> None:
