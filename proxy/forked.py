@@ -33,18 +33,20 @@ class Worker:
 
 def fork(heard: Iterable[int]) -> int:
     """As os.fork; in the child the signals that the parent waits for do what they do by default, a
-    terminal's nothing.
+    terminal's nothing. Raises OSError where the machine has no room for another process.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # else it might tell us of its own
-    pid = os.fork()
-    if pid == 0:
-        signal.set_wakeup_fd(-1)
-        for number in heard:
-            signal.signal(number, signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
-    return pid
+    try:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            for number in heard:
+                signal.signal(number, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
 
 
 def pause_after(failures: int) -> float:

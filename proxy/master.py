@@ -12,8 +12,6 @@ reach it as well, are the master's affair. What it tells the master is that it l
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import select
 import signal
@@ -32,9 +30,7 @@ from proxy.generation import Generation
 from proxy.memory import keep_apart
 from proxy.metrics import MASTER_ALARMS, alarms
 from proxy.serve import run, work
-
-_STOPS: Final = (signal.SIGINT, signal.SIGTERM)
-_HEARD: Final = (*_STOPS, signal.SIGHUP, signal.SIGCHLD)
+from proxy.signals import HEARD, STOPS, Signals
 
 #: What the workers get at the first stop, the second and the third.
 _PRESSING: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
@@ -43,7 +39,7 @@ _PRESSING: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
 _SILENCE: Final = 60.0  # of a worker that tells each second that it lives: it hangs
 _SOON: Final = 10.0  # a worker that does not live for so long may never live long
 _LOOK: Final = 1.0
-_SCRAPE: Final = 10.0
+_AGAIN: Final = 2.0  # where the machine had no room for another process
 
 #: The configuration as it is now, made ready; handed what is served, if anything is.
 Prepare = Callable[[Generation | None], Generation]
@@ -63,6 +59,7 @@ class Master:
         self._stops = 0
         self._failures = 0  # of workers that died soon, one after the other
         self._not_before = 0.0
+        self._short_until = 0.0  # of processes or files
         self._code = 0
 
     def run(self) -> int:
@@ -71,8 +68,10 @@ class Master:
         Raises what `prepare` does.
         """
         keep_apart()
+        self._signals = Signals()
         first = self._prepare(None)
         with first.shared, scraping.folder() as folder:
+            self._signals.waited_for()
             self._listen(folder)
             self._take_in(first)
             while self._workers or not self._stops:
@@ -92,28 +91,30 @@ class Master:
         self._scrapes = socket.socket(socket.AF_UNIX)
         self._scrapes.bind(str(self._folder / scraping.SOCKET))
         self._scrapes.listen()
-        self._signals, self._told = socket.socketpair()
-        for end in (self._signals, self._told):
-            end.setblocking(False)
-        signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
-        for number in _HEARD:
-            signal.signal(number, lambda *_: None)
 
     def _alarm(self, event: str, **fields: object) -> None:
         self._alarms.labels(event).inc()
         self._log.error(event, **fields)
+
+    def _short(self, error: OSError) -> None:
+        """The machine has no room for another process, or file: what lives goes on."""
+        self._alarm("fork_failed", error=error.strerror)
+        self._short_until = time.monotonic() + _AGAIN
 
     # Signals, and what workers tell
 
     def _wait(self) -> None:
         """Until something happens, or it is time to look."""
         links = {worker.link: worker for worker in self._workers.values()}
-        pause = self._not_before - time.monotonic()
-        files = (self._signals, self._scrapes, *links)
-        ready, _, _ = select.select(files, (), (), pause if 0 < pause < _LOOK else _LOOK)
+        now = time.monotonic()
+        pause = self._not_before - now
+        scrapes = () if now < self._short_until else (self._scrapes,)
+        ready, _, _ = select.select(
+            (self._signals, *scrapes, *links), (), (), pause if 0 < pause < _LOOK else _LOOK
+        )
         for file in ready:
             if file is self._signals:
-                for number in self._signals.recv(4096):
+                for number in self._signals.taken():
                     self._signalled(number)
             elif file is self._scrapes:
                 self._scraped()
@@ -121,10 +122,12 @@ class Master:
                 links[file].heard, links[file].ready = time.monotonic(), True
 
     def _signalled(self, number: int) -> None:
-        if number in _STOPS:
+        if number in STOPS:
             self._stop()
-        elif number == signal.SIGHUP and not self._stops:
+        elif not self._stops:
             self._reload()
+            for worker in self._workers.values():  # nobody listened to them meanwhile
+                worker.heard = time.monotonic()
 
     def _stop(self) -> None:
         if not self._stops:
@@ -150,30 +153,32 @@ class Master:
 
     def _scraped(self) -> None:
         """Have a process of its own render the metrics: it takes long where there are many."""
-        asking, _ = self._scrapes.accept()
-        with asking:
-            if fork(_HEARD) == 0:
-                self._child(lambda: self._answer(asking))
-
-    def _answer(self, asking: socket.socket) -> None:
-        gc.disable()
-        asking.settimeout(_SCRAPE)
-        with contextlib.suppress(OSError):  # who asked has gone
-            asking.sendall(scraping.gathered(self._folder))
+        try:
+            asking, _ = self._scrapes.accept()
+            with asking:
+                if fork(HEARD) == 0:
+                    self._child(lambda: scraping.answer(asking, self._folder), "scrape_failed")
+        except OSError as error:
+            self._short(error)
 
     # Workers
 
     def _fill(self) -> None:
         """Start the workers that are missing."""
-        if self._stops:
+        now = time.monotonic()
+        if self._stops or now < self._short_until:
             return
-        pausing = time.monotonic() < self._not_before
-        for generation in (self._coming, None if pausing else self._serving):
-            if generation is not None:
-                for _ in range(generation.size - len(self._of(generation))):
-                    self._start(generation)
+        pausing = now < self._not_before
+        try:
+            for generation in (self._coming, None if pausing else self._serving):
+                if generation is not None:
+                    for _ in range(generation.size - len(self._of(generation))):
+                        self._start(generation)
+        except OSError as error:
+            self._short(error)
 
     def _start(self, generation: Generation) -> None:
+        """Raises OSError."""
         taken = {worker.slot for worker in self._workers.values()}
         slot = next(number for number in count() if number not in taken)
         ours, its = socket.socketpair()
@@ -184,27 +189,31 @@ class Master:
             scraping.join(self._folder, slot)
             run(work(generation, its))
 
-        pid = fork(_HEARD)
-        if pid == 0:
-            self._child(serve)
-        its.close()
+        with its:
+            try:
+                pid = fork(HEARD)
+            except OSError:
+                ours.close()
+                raise
+            if pid == 0:
+                self._child(serve)
         self._workers[pid] = Worker(pid, slot, generation, ours)
 
-    def _child(self, do: Callable[[], None]) -> NoReturn:
+    def _child(self, do: Callable[[], None], failed: str = "worker_failed") -> NoReturn:
         """Do it and end, without leaving what the parent has entered."""
         code = 1
         try:
             do()
             code = 0
         except Exception as error:
-            self._log.error("worker_failed", pid=os.getpid(), error=self._why(error))
+            self._log.error(failed, pid=os.getpid(), error=self._why(error))
         finally:
             os._exit(code)
 
     def _forget(self, generation: Generation) -> None:
         """Close what a worker has no use for: it would keep it open when the master closes it."""
-        for file in (self._scrapes, self._signals, self._told):
-            file.close()
+        self._scrapes.close()
+        self._signals.close()
         for worker in self._workers.values():
             worker.link.close()
         for other in self._open:
@@ -228,9 +237,11 @@ class Master:
     def _died(self, worker: Worker, code: int, now: float) -> None:
         worker.link.close()
         scraping.leave(self._folder, worker.slot)
+        if worker.asked and (code == 0 or -code in _PRESSING[: max(1, self._stops)]):
+            return
+        self._alarm("worker_died", pid=worker.pid, exit_code=code, draining=worker.asked)
         if worker.asked:
             return
-        self._alarm("worker_died", pid=worker.pid, exit_code=code)
         if worker.generation is self._coming:
             self._refuse(self._coming)
             return

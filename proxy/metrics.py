@@ -55,7 +55,7 @@ ALARMS: Final = (
     "settlement_refused",
     "store_went_backwards",
 )
-MASTER_ALARMS: Final = ("reload_refused", "worker_died", "worker_hangs")
+MASTER_ALARMS: Final = ("fork_failed", "reload_refused", "worker_died", "worker_hangs")
 
 #: Where a request's own time in the gateway goes.
 STAGES: Final = ("authenticate", "read", "validate", "images", "estimate", "reserve")

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import shutil
+import socket
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -33,6 +35,11 @@ SOCKET: Final = "scrape"
 #: There, too: the ids of the keys that have a name, and what is locked while anybody lives.
 _NAMED, _LOCK = "named", "lock"
 _PREFIX: Final = "visiongate-metrics-"  # of the folder
+
+#: Behind the text, where all of it has come.
+_END: Final = b"# EOF\n"
+
+_PATIENCE: Final = 10.0  # seconds, with who asks
 
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -114,14 +121,23 @@ def leave(folder: Path, slot: int) -> None:
     mark_process_dead(slot, str(folder))  # type: ignore[no-untyped-call]
 
 
+def answer(asking: socket.socket, folder: Path) -> None:
+    """Send the text of all workers' series; in a process of its own."""
+    gc.disable()
+    text = gathered(folder) + _END
+    asking.settimeout(_PATIENCE)
+    with contextlib.suppress(OSError):  # who asked has gone
+        asking.sendall(text)
+
+
 def gathered(folder: Path) -> bytes:
     """The text of all workers' series."""
     counters: list[str] = []
     others: list[str] = []
     for file in folder.glob("*.db"):
-        if not file.stat().st_size:  # there was no room for it
-            continue
-        (counters if file.name.startswith("counter_") else others).append(str(file))
+        with contextlib.suppress(FileNotFoundError):  # its worker has just gone
+            if file.stat().st_size:  # else there was no room for it
+                (counters if file.name.startswith("counter_") else others).append(str(file))
     rest = _Merged(MultiProcessCollector.merge(others))  # type: ignore[no-untyped-call]
     return generate_latest(rest) + _added_up(counters)
 
@@ -164,13 +180,25 @@ def _escaped(value: str) -> str:
     return value
 
 
+class ScrapeFailed(Exception):
+    """The text could not be made, or not all of it came."""
+
+
 async def exposition(metrics: Metrics) -> bytes:
-    """The text of all workers' series, made in another process; of one that is alone, its own."""
-    metrics.tell()
+    """The text of all workers' series, made in another process; of one that is alone, its own.
+    Raises ScrapeFailed.
+    """
     if _shared is None:
         return metrics.render()
-    reader, writer = await asyncio.open_unix_connection(_shared / SOCKET)
     try:
-        return await reader.read()
-    finally:
-        writer.close()
+        metrics.tell()
+        reader, writer = await asyncio.open_unix_connection(_shared / SOCKET)
+        try:
+            text = await reader.read()
+        finally:
+            writer.close()
+    except OSError as error:
+        raise ScrapeFailed from error
+    if not text.endswith(_END):
+        raise ScrapeFailed
+    return text.removesuffix(_END)

@@ -7,25 +7,18 @@ import os
 import signal
 import socket
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import redis
-from prometheus_client import CollectorRegistry
 
-from proxy import scraping
-from proxy.forked import Worker as Forked
 from proxy.forked import pause_after
-from proxy.generation import Generation
-from proxy.listeners import Listeners
-from proxy.master import Master
-from proxy.metrics import alarms
 from proxy.store.embedded import EmbeddedValkey
 from proxy.store.layout import SCHEMA, VERSION
 from tests.gateway import events, open_gateway, until
+from tests.masters import forked, generation, idle_master, signals_sent
 from tests.scripted import Head, ScriptedUpstream, Send, chat_stream
 from tests.store.processes import servers
 from tests.web.under_way import HANG, USAGE, WORD, halting, under_way
@@ -291,30 +284,7 @@ async def test_the_embedded_store_outlives_the_last_worker(
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The signals that a master sends to its workers, of which there are none here."""
-    sent: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
-    monkeypatch.setattr(os, "waitpid", lambda *_: (0, 0))
-    monkeypatch.setattr(scraping, "leave", lambda *_: None)
-    return sent
-
-
-def idle_master(folder: Path) -> Master:
-    master = Master(lambda before: pytest.fail("nothing to prepare"), str)
-    master._folder = folder
-    master._alarms = alarms(CollectorRegistry())
-    return master
-
-
-def forked(master: Master, pid: int, generation: Generation, **more: Any) -> Forked:
-    link = socket.socket()
-    link.close()
-    worker = master._workers[pid] = Forked(pid, pid, generation, link, **more)
-    return worker
-
-
-def generation(size: int) -> Generation:
-    return Generation(None, size, None, Listeners((), (), "", ""), (), ExitStack())  # type: ignore
+    return signals_sent(monkeypatch)
 
 
 @pytest.mark.parametrize("serving", [True, False])

@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import signal
 import socket
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import yaml
 
-from proxy import serve
+from proxy import master as master_module
+from proxy import scraping, serve
+from proxy.generation import Generation
+from proxy.master import Master
 from proxy.metrics import Metrics
-from tests.gateway import until
+from proxy.signals import HEARD, Signals
+from tests.gateway import CONFIG, PEPPER, merged, until
+from tests.masters import forked, generation, idle_master, signals_sent
 from tests.scripted import ScriptedUpstream, chat_stream
 from tests.test_master import alive, answered, until_total
 from tests.web.under_way import USAGE
@@ -41,6 +51,156 @@ async def test_metrics_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 def refuse(*_: object) -> NoReturn:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def no_process() -> NoReturn:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+@pytest.fixture
+def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Master]:
+    """One that listens; the test's own signals are as they were afterwards."""
+    monkeypatch.setattr(scraping, "join", lambda *_: None)
+    handlers = {number: signal.getsignal(number) for number in HEARD}
+    made = idle_master(tmp_path)
+    made._signals = Signals()
+    made._signals.waited_for()
+    made._listen(tmp_path)
+    try:
+        yield made
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        made._signals.close()
+        made._scrapes.close()
+
+
+def failures(master: Master) -> float:
+    return master._alarms.labels("fork_failed")._value.get()
+
+
+def test_no_process_for_a_worker(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine has no room for another process, the master gives alarm, hears signals as
+    ever, and tries again later.
+    """
+    monkeypatch.setattr(os, "fork", no_process)
+    master._take_in(generation(2))
+    for _ in range(2):  # at once it does not try again
+        master._fill()
+        assert failures(master) == 1
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr(os, "fork", iter((4711, 4712)).__next__)
+    master._short_until = 0
+    master._fill()
+    assert list(master._workers) == [4711, 4712]
+    for worker in master._workers.values():
+        worker.link.close()
+
+
+def test_no_process_for_a_scrape(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine has no room for the process of a scrape, the scrape alone fails."""
+    monkeypatch.setattr(os, "fork", no_process)
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(master._folder / scraping.SOCKET))
+        master._wait()
+        assert asking.recv(1) == b""
+    assert failures(master) == 1
+
+
+def test_no_file_for_a_scrape(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no file can be opened, those who ask wait, and the master does not turn for them."""
+    fds = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(master_module, "_LOOK", 0.001)
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(master._folder / scraping.SOCKET))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, fds[1]))
+        try:
+            for _ in range(3):
+                master._wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, fds)
+    assert failures(master) == 1
+
+
+def test_many_reloads_are_one(master: Master) -> None:
+    """SIGHUP that came several times is obeyed once, and a stop that came with it first."""
+    prepared: list[None] = []
+
+    def prepare(before: Generation | None) -> Generation:
+        prepared.append(None)
+        raise ValueError("wrong")
+
+    master._prepare = prepare
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGHUP)
+    master._wait()
+    assert len(prepared) == 1
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    master._wait()
+    assert (len(prepared), master._stops) == (1, 2)
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    return signals_sent(monkeypatch)
+
+
+def test_a_slow_reload(master: Master, killed: list[tuple[int, int]]) -> None:
+    """Workers that could not be listened to while a reload was prepared are not taken to hang."""
+    worker = forked(master, 1, generation(1), heard=time.monotonic() - 61)
+    master._prepare = refuse
+    master._signalled(signal.SIGHUP)
+    master._reap()
+    assert killed == []
+    worker.heard -= 61
+    master._reap()
+    assert killed == [(1, signal.SIGKILL)]
+
+
+@pytest.mark.parametrize(
+    ("stops", "code", "told"),
+    [
+        (0, 0, False),
+        (0, -signal.SIGTERM, False),
+        (0, -signal.SIGKILL, True),
+        (0, 1, True),
+        (2, -signal.SIGQUIT, False),
+        (2, -signal.SIGKILL, True),
+        (3, -signal.SIGKILL, False),
+    ],
+)
+@pytest.mark.usefixtures("killed")
+def test_a_draining_workers_death(tmp_path: Path, stops: int, code: int, told: bool) -> None:
+    """A worker that drains and ends otherwise than it was told to is told of."""
+    master = idle_master(tmp_path)
+    master._stops = stops
+    worker = forked(master, 1, generation(1), asked=True)
+    master._died(worker, code, worker.born)
+    assert master._alarms.labels("worker_died")._value.get() == told
+    assert master._not_before == 0
+
+
+async def test_signals_before_it_serves(tmp_path: Path) -> None:
+    """While the first configuration is made ready, SIGHUP ends nothing, and SIGTERM all."""
+    store = socket.create_server(("127.0.0.1", 0))  # which never answers
+    store.setblocking(False)
+    config = tmp_path / "visiongate.yaml"
+    url = f"redis://127.0.0.1:{store.getsockname()[1]}"
+    where = {"store": {"url": url}, "keys": {"pepper": PEPPER}}
+    upstream = {"providers": {"openai": {"base_url": "http://127.0.0.1:1/v1"}}}
+    config.write_text(yaml.safe_dump(merged(merged(CONFIG, where), upstream)))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy", "serve", "-c", str(config)),
+        cwd=Path(__file__).parents[1],
+    )
+    async with asyncio.timeout(20):
+        with store, (await asyncio.get_running_loop().sock_accept(store))[0]:
+            process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
 
 
 @pytest.fixture
