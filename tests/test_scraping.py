@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import os
 import re
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import mapped, scraping
 from proxy.metrics import Metrics
+from tests.gateway import Gateway
 
 
 @pytest.fixture
@@ -146,3 +149,27 @@ def by_name(metric: Metric) -> dict[tuple[str, ...], float]:
         (s.name, *(f"{k}={v}" for k, v in sorted(s.labels.items()))): s.value
         for s in metric.samples
     }
+
+
+@pytest.mark.parametrize("text", [None, b"", b"visiongate_workers 1"])
+async def test_a_scrape_that_fails(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes | None
+) -> None:
+    """Where the text cannot be made, or breaks off, the scrape is answered with 503, and Prometheus
+    takes it for none.
+    """
+    monkeypatch.setattr(scraping, "_shared", tmp_path)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(text or b"")
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        if text is not None:
+            server = await asyncio.start_unix_server(answer, tmp_path / scraping.SOCKET)
+            await stack.enter_async_context(server)
+        async with gateway.session.get(f"{gateway.admin}/metrics") as told:
+            assert (told.status, await told.json()) == (
+                503,
+                {"status": "the metrics could not be gathered"},
+            )

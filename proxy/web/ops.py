@@ -6,15 +6,18 @@ from aiohttp import web
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.metrics import CONTENT_TYPE
-from proxy.scraping import exposition
+from proxy.scraping import ScrapeFailed, exposition
 from proxy.web.answer import json_answer
 from proxy.web.door import DOOR
 from proxy.web.public import health
 
 
 async def show_metrics(http: web.Request) -> web.Response:
-    """GET /metrics, in Prometheus' text format: of all workers together."""
-    body = await exposition(http.app[DOOR].metrics)
+    """GET /metrics, in Prometheus' text format: of all workers together, or 503."""
+    try:
+        body = await exposition(http.app[DOOR].metrics)
+    except ScrapeFailed:
+        return json_answer({"status": "the metrics could not be gathered"}, 503)
     return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
 
 
