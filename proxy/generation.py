@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Generation:
     def prepare(
         cls, config: Config, open_store: Callable[[str], Store], before: Generation | None
     ) -> Generation:
-        """Find out whatever is wrong; where the listeners stay, so do their sockets.
+        """Find out whatever is wrong; where a listener stays, so do its sockets.
 
         Raises what `open_store` does; StoreUnavailable, SchemaError, EmbeddedStoreError,
         NotConfigured; BadCertificate; OSError where a port is taken.
@@ -52,10 +53,7 @@ class Generation:
             access = stack.enter_context(opened_store(config))
             warnings = asyncio.run(_look(config, open_store(access.url)))
             build_models(config)  # loads their vocabularies
-            if before is not None and _places(before.config) == _places(config):
-                listeners = before.listeners.again(config)
-            else:
-                listeners = Listeners.open(config)
+            listeners = Listeners.open(config, **_kept(config, before))
             stack.callback(listeners.close)
             gc.collect()
             gc.freeze()  # a worker's collections would write to all of it, and so copy it
@@ -78,8 +76,17 @@ class Generation:
         }
 
 
-def _places(config: Config) -> tuple[object, ...]:
-    return config.server.host, config.server.port, config.admin.host, config.admin.port
+def _kept(config: Config, before: Generation | None) -> dict[str, Sequence[socket.socket]]:
+    """The sockets of the listeners that stay where they are."""
+    if before is None:
+        return {}
+    was, here = before.config, before.listeners
+    kept = {}
+    if (was.server.host, was.server.port) == (config.server.host, config.server.port):
+        kept["public"] = here.public
+    if (was.admin.host, was.admin.port) == (config.admin.host, config.admin.port):
+        kept["admin"] = here.admin
+    return kept
 
 
 def _day(certificate: Certificate) -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.certificates import BadCertificate, Certificate, open_certificate
-from proxy.config import Config, Tls
+from proxy.config import Admin, Config, Server, Tls
 
 BACKLOG: Final = 1024
+
+Kept = Sequence[socket.socket] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +28,20 @@ class Listeners:
     admin_tls: Certificate | None = None
 
     @classmethod
-    def open(cls, config: Config) -> Listeners:
-        """Raises OSError where a port is taken, BadCertificate."""
-        certificates = open_certificates(config)
-        with ExitStack() as stack:
-            public = _listen(config.server.host, config.server.port, stack)
-            admin = _listen(config.admin.host, config.admin.port, stack)
-            stack.pop_all()
-        return cls._of(config, public, admin, *certificates)
-
-    def again(self, config: Config) -> Listeners:
-        """The same sockets, to be closed on their own, with the certificates as they are now.
-        Raises BadCertificate.
+    def open(cls, config: Config, *, public: Kept = None, admin: Kept = None) -> Listeners:
+        """Of a listener that stays where it is, the same sockets, to be closed on their own; the
+        certificates as they are now. Raises OSError where a port is taken, BadCertificate.
         """
-        certificates = open_certificates(config)
-        public, admin = ([each.dup() for each in some] for some in (self.public, self.admin))
-        return self._of(config, public, admin, *certificates)
-
-    @classmethod
-    def _of(
-        cls,
-        config: Config,
-        public: Sequence[socket.socket],
-        admin: Sequence[socket.socket],
-        public_tls: Certificate | None,
-        admin_tls: Certificate | None,
-    ) -> Listeners:
+        public_tls, admin_tls = open_certificates(config)
+        with ExitStack() as stack:
+            here = _listen(config.server, public, stack)
+            there = _listen(config.admin, admin, stack)
+            stack.pop_all()
         return cls(
-            public,
-            admin,
-            _url(public[0], config.server.host, public_tls),
-            _url(admin[0], config.admin.host, admin_tls),
+            here,
+            there,
+            _url(here[0], config.server.host, public_tls),
+            _url(there[0], config.admin.host, admin_tls),
             public_tls,
             admin_tls,
         )
@@ -80,9 +65,13 @@ def _certificate(block: str, tls: Tls | None) -> Certificate | None:
         raise BadCertificate(f"{block}.tls.{error.field}", str(error)) from None
 
 
-def _listen(host: str, port: int, stack: ExitStack) -> list[socket.socket]:
-    """A socket for each address of the host."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def _listen(where: Server | Admin, kept: Kept, stack: ExitStack) -> list[socket.socket]:
+    """A socket for each address of the host, or those that are kept."""
+    if kept is not None:
+        return [stack.enter_context(each.dup()) for each in kept]
+    found = socket.getaddrinfo(
+        where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     places = dict.fromkeys((family, address[:2]) for family, _, _, _, address in found)
     return [
         stack.enter_context(socket.create_server(address, family=family, backlog=BACKLOG))

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -165,20 +166,24 @@ async def test_a_reload_to_a_taken_port_is_refused(
             await answered(worker, key)
 
 
+@pytest.mark.parametrize("moved", ["server", "admin"])
 async def test_a_reload_moves_to_another_port(
-    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
+    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path, moved: str
 ) -> None:
-    """A new port is served after a reload, and the old one no more."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
-        before, old = worker.pids, worker.url
-        worker.change({"server": {"port": port}})
+    """A new port is served after a reload, and the old one no more; the other listener stays."""
+    with ExitStack() as free:
+        taken = [free.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        first, second, third = (each.getsockname()[1] for each in taken)
+    ports = {"server": {"port": first}, "admin": {"port": second}}
+    async with serving(tmp_path, store_url, upstream.url, "5s", **ports) as worker:
+        before = worker.pids
+        worker.change({moved: {"port": third}})
         await worker.serves("reloaded")
         await answered(worker, key)
+        assert await worker.metrics()
         await until(lambda: not any(map(alive, before)))
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", int(old.rpartition(":")[2]))
+            await asyncio.open_connection("127.0.0.1", ports[moved]["port"])
 
 
 async def test_every_worker_drains(
