@@ -69,7 +69,11 @@ class Master:
         """
         keep_apart()
         self._signals = Signals()
-        first = self._prepare(None)
+        try:
+            first = self._prepare(None)
+        except BaseException:
+            self._signals.undo()
+            raise
         with first.shared, scraping.folder() as folder:
             self._signals.waited_for()
             self._listen(folder)

@@ -19,8 +19,9 @@ class Signals:
         for end in (self._here, self._told):
             end.setblocking(False)
         signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
-        for number in HEARD:
-            signal.signal(number, _leave if number in STOPS else _noted)
+        self._before = {
+            number: signal.signal(number, _leave if number in STOPS else _noted) for number in HEARD
+        }
 
     def waited_for(self) -> None:
         for number in STOPS:
@@ -34,6 +35,13 @@ class Signals:
         came = self._here.recv(4096)
         once = [signal.SIGHUP] if signal.SIGHUP in came else []
         return [number for number in came if number in STOPS] + once
+
+    def undo(self) -> None:
+        """Have all as it was before."""
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self.close()
 
     def close(self) -> None:
         for end in (self._here, self._told):

@@ -22,7 +22,7 @@ from proxy import scraping, serve
 from proxy.generation import Generation
 from proxy.master import Master
 from proxy.metrics import Metrics
-from proxy.signals import HEARD, Signals
+from proxy.signals import Signals
 from tests.gateway import CONFIG, PEPPER, merged, until
 from tests.masters import forked, generation, idle_master, signals_sent
 from tests.scripted import ScriptedUpstream, chat_stream
@@ -61,7 +61,6 @@ def no_process() -> NoReturn:
 def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Master]:
     """One that listens; the test's own signals are as they were afterwards."""
     monkeypatch.setattr(scraping, "join", lambda *_: None)
-    handlers = {number: signal.getsignal(number) for number in HEARD}
     made = idle_master(tmp_path)
     made._signals = Signals()
     made._signals.waited_for()
@@ -69,10 +68,7 @@ def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Master]:
     try:
         yield made
     finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        made._signals.close()
+        made._signals.undo()
         made._scrapes.close()
 
 
