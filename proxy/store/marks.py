@@ -8,7 +8,7 @@ replica took over that had not received everything.
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +59,10 @@ class Marks:
             return
         now = dict(self._last)
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self._file.with_suffix(f".{os.getpid()}")
-        new.write_bytes(msgspec.json.encode(now))
-        new.replace(self._file)
+        new = self._file.with_suffix(f".{secrets.token_hex(8)}")  # containers share their pids
+        try:
+            new.write_bytes(msgspec.json.encode(now))
+            new.replace(self._file)
+        finally:
+            new.unlink(missing_ok=True)
         self._kept = now

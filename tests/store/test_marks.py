@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,17 @@ def test_a_spoilt_file_is_none(told: Told, tmp_path: Path) -> None:
     file = tmp_path / "marks.json"
     file.write_bytes(b'{"vision": "ten"')
     assert marks(told, file).before("vision") == 0
+
+
+def test_another_gateways_draft(told: Told, tmp_path: Path) -> None:
+    """Where two gateways whose processes have the same id share a directory, neither touches what
+    the other has not finished writing.
+    """
+    file = tmp_path / "marks.json"
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_bytes(b'{"vis')
+    found = marks(told, file)
+    found.told("vision", 0, 10)
+    found.keep()
+    assert draft.read_bytes() == b'{"vis'
+    assert sorted(os.listdir(tmp_path)) == sorted([draft.name, file.name])
