@@ -19,7 +19,7 @@ from proxy.config import Config
 from proxy.listeners import Listeners
 from proxy.rules import build_models
 from proxy.store.client import Store
-from proxy.store.opening import StoreAccess, opened_store
+from proxy.store.opening import StoreAccess, opened_store, try_data
 from proxy.store.survey import server_warnings
 
 #: How many of the second figure's microseconds a control group may compute, if not "max"
@@ -50,6 +50,7 @@ class Generation:
         NotConfigured; BadCertificate; OSError where a port is taken.
         """
         with ExitStack() as stack:
+            try_data(config.store.data)
             access = stack.enter_context(opened_store(config))
             warnings = asyncio.run(_look(config, open_store(access.url)))
             build_models(config)  # loads their vocabularies

@@ -19,6 +19,7 @@ from proxy.domain.identity import KeyRecord, TeamRecord
 from proxy.manage.checks import strays
 from proxy.store.client import SchemaError
 from proxy.store.layout import VERSION
+from proxy.store.opening import look_at_data
 from proxy.store.survey import server_version, server_warnings
 
 #: Days before its end that a certificate is worth a warning.
@@ -85,7 +86,8 @@ def check(args: Namespace) -> int:
         show_json({"ok": False, **summary, "store": store})
         return FAILED
     certificates, ending = _certificates(config)
-    if problems := missing + certificates:
+    unwritable = look_at_data(config.store.data)
+    if problems := missing + certificates + ([("store.data", unwritable)] if unwritable else []):
         file = summary["config"]
         return _tell_problems([Problem(file, None, *each) for each in problems], as_json=args.json)
     warnings = doubtful(config) + warnings + ending
