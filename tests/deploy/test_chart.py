@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,14 @@ from proxy.config import Config, parse_config
 from tests.deploy.files import CHART, ENV, read, run, tool
 
 HELM = "make .venv/bin/helm"
+VALUES = (CHART / "values.yaml").read_text()
+
+#: The configuration that values.yaml has in comments.
+EXAMPLE: dict[str, Any] = yaml.safe_load(
+    "\n".join(
+        re.findall(r"(?m)^  # (.*)$", VALUES.partition("config: {}\n")[2].partition("\n\n")[0])
+    )
+)
 GIVEN = {"secret.existingSecret": "mine"}
 ALL = {
     **GIVEN,
@@ -32,9 +41,23 @@ def words(values: Mapping[str, str]) -> list[str]:
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
-def rendered(values: Mapping[str, str] = GIVEN) -> dict[str, dict[str, Any]]:
+def helm(
+    command: Sequence[str | Path],
+    values: Mapping[str, str],
+    config: Mapping[str, Any] = EXAMPLE,
+    *,
+    ok: bool = True,
+) -> str:
+    given = ("--values", "-", *words(values))
+    text = yaml.safe_dump({"config": config})
+    return run(tool("helm", HELM), *command, CHART, *given, input=text, ok=ok)
+
+
+def rendered(
+    values: Mapping[str, str] = GIVEN, config: Mapping[str, Any] = EXAMPLE
+) -> dict[str, dict[str, Any]]:
     """Each object by its kind and name."""
-    text = run(tool("helm", HELM), "template", "visiongate", CHART, *words(values))
+    text = helm(("template", "visiongate"), values, config)
     return {f"{o['kind']}/{o['metadata']['name']}": o for o in yaml.safe_load_all(text) if o}
 
 
@@ -49,7 +72,7 @@ def config_of(objects: Mapping[str, Any]) -> Config:
 
 def test_lint() -> None:
     """`helm lint --strict` has no complaint."""
-    assert "0 chart(s) failed" in run(tool("helm", HELM), "lint", CHART, "--strict", *words(GIVEN))
+    assert "0 chart(s) failed" in helm(("lint", "--strict"), GIVEN)
 
 
 @pytest.mark.parametrize("values", [GIVEN, ALL], ids=["few", "all"])
@@ -164,5 +187,51 @@ def test_the_admin_port_is_not_public() -> None:
 )
 def test_wrong_values(values: Mapping[str, str], words_of: str) -> None:
     """What cannot work is refused before anything is installed, with its place."""
-    helm = tool("helm", HELM)
-    assert words_of in run(helm, "template", "visiongate", CHART, *words(values), ok=False)
+    assert words_of in helm(("template", "visiongate"), values, ok=False)
+
+
+@pytest.mark.parametrize("missing", ["store", "providers", "models"])
+def test_a_missing_block(missing: str) -> None:
+    """A configuration of one's own has to have what no configuration can do without."""
+    config = {name: block for name, block in EXAMPLE.items() if name != missing}
+    told = helm(("template", "visiongate"), GIVEN, config, ok=False)
+    assert f"missing property '{missing}'" in told
+
+
+def test_a_configuration_of_ones_own() -> None:
+    """Nothing of the example is added to a configuration of one's own."""
+    own = {
+        "store": {"url": "redis://h"},
+        "keys": {"pepper": "p" * 16},
+        "providers": {"mine": {"base_url": "https://m.example/v1", "api_key": "k"}},
+        "models": {"m": {"targets": [{"provider": "mine"}], "max_output": 9, "vision": False}},
+    }
+    config = config_of(rendered(config=own))
+    assert (list(config.providers), list(config.models)) == (["mine"], ["m"])
+    assert not config.plans["default"].limits
+
+
+@pytest.mark.parametrize("peers", [None, [{"ipBlock": {"cidr": "10.1.2.3/32"}}]])
+def test_the_stores_place(peers: list[dict[str, Any]] | None) -> None:
+    """The store may be anywhere, in the cluster or not, unless its place is named."""
+    named = {"networkPolicy.store[0].ipBlock.cidr": "10.1.2.3/32"} if peers else {}
+    spec = rendered({**GIVEN, **named})["NetworkPolicy/visiongate"]["spec"]
+    (store,) = [each for each in spec["egress"] if each["ports"][0]["port"] == 6379]
+    assert store.get("to") == peers
+
+
+def test_ipv6_alone() -> None:
+    """Both listeners listen on the host that the values name."""
+    config = config_of(rendered({**GIVEN, "listenHost": "::"}))
+    assert (config.server.host, config.admin.host) == ("::", "::")
+
+
+@pytest.mark.parametrize(("drain", "window"), [("300", 300), ("7200", 3600)])
+def test_the_autoscalers_window(drain: str, window: int) -> None:
+    """It is the drain, or the longest that Kubernetes takes.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/ (HPAScalingRules)
+    """
+    objects = rendered({**ALL, "drainSeconds": drain})
+    behavior = objects["HorizontalPodAutoscaler/visiongate"]["spec"]["behavior"]
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == window

@@ -21,11 +21,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{- /* visiongate.yaml: what the values say, and over it what the chart must have its way about. */}}
 {{- define "visiongate.config" -}}
-{{- $server := dict "host" "0.0.0.0" "port" 8080 "drain" (printf "%ds" (int .Values.drainSeconds)) }}
+{{- $server := dict "host" .Values.listenHost "port" 8080 "drain" (printf "%ds" (int .Values.drainSeconds)) }}
 {{- if .Values.tls.secretName }}
 {{- $_ := set $server "tls" (dict "cert" "/etc/visiongate/tls/tls.crt" "key" "/etc/visiongate/tls/tls.key") }}
 {{- end }}
-{{- $admin := dict "host" "0.0.0.0" "port" 9090 }}
+{{- $admin := dict "host" .Values.listenHost "port" 9090 }}
 {{- $store := dict "data" "/var/lib/visiongate" }}
 {{- $ours := dict "server" $server "admin" $admin "store" $store }}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $ours) }}
