@@ -11,8 +11,8 @@ LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos soak fuzz bench format lint types layers clients node clean \
-        dashboards image lock sbom audit
+.PHONY: help demo test check chaos soak fuzz bench format clients node clean dashboards image \
+        lock sbom audit
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'

@@ -19,6 +19,18 @@ def test_verify(tmp_path: Path) -> None:
     assert run(analyze, "verify", "--man=no", copy) == ""
 
 
+def test_user(tmp_path: Path) -> None:
+    """systemd makes the user that the unit names, without a password or a shell."""
+    sysusers = tool("systemd-sysusers", "apt install systemd")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").touch()
+    run(sysusers, f"--root={tmp_path}", UNIT.with_suffix(".sysusers"))
+    (name, *_, home, shell) = (tmp_path / "etc" / "passwd").read_text().strip().split(":")
+    assert f"\nUser={name}\nGroup={name}\n" in UNIT.read_text()
+    assert (home, shell) == ("/var/lib/visiongate", "/usr/sbin/nologin")
+    assert (tmp_path / "etc" / "shadow").read_text().startswith(f"{name}:!*:")
+
+
 def test_security() -> None:
     """It is exposed to less than 1.5 of 10, by systemd's own measure."""
     analyze = tool("systemd-analyze", "apt install systemd")
