@@ -26,6 +26,7 @@ class Log:
     def __init__(self, out: BinaryIO | None = None) -> None:
         self.out = out
         self._lost = 0
+        self._rest = b""
 
     def info(self, event: str, **fields: object) -> None:
         self._tell("info", event, fields)
@@ -47,12 +48,15 @@ class Log:
         of goes on all the same; how many lines were lost is told with the next that is written.
         """
         out = self.out or sys.stdout.buffer
-        text = _encode(line) + b"\n"
+        text = self._rest + _encode(line) + b"\n"
         try:
-            out.write(text)
+            taken = out.write(text)
         except OSError:
+            taken = 0
+        if not taken:
             self._lost += 1
             return
+        self._rest = text[taken:]  # of a disk that had room for a part, without a buffer
         with contextlib.suppress(OSError):  # it stays in the buffer, for the next flush
             out.flush()
             if self._lost:

@@ -71,10 +71,10 @@ def test_a_librarys_exception(configured: io.BytesIO) -> None:
 
 
 class FullDisk(io.RawIOBase):
-    """What is written is refused until there is `room`."""
+    """It takes as many bytes as there is `room` for."""
 
-    def __init__(self) -> None:
-        self.room = False
+    def __init__(self, room: int = 0) -> None:
+        self.room = room
         self.text = b""
 
     def writable(self) -> bool:
@@ -83,8 +83,10 @@ class FullDisk(io.RawIOBase):
     def write(self, data: Any) -> int:
         if not self.room:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.text += bytes(data)
-        return len(data)
+        taken = bytes(data)[: self.room]
+        self.text += taken
+        self.room -= len(taken)
+        return len(taken)
 
 
 def test_a_full_disk() -> None:
@@ -96,9 +98,22 @@ def test_a_full_disk() -> None:
     log = Log(out)
     for number in range(20):
         log.info("settled", number=number)
-    disk.room = True
+    disk.room = 1 << 20
     log.info("serving")
     lines = [json.loads(line) for line in disk.text.splitlines()]
     *kept, last, told = [line["event"] for line in lines]
     assert (last, told) == ("serving", "log_lines_lost")
     assert lines[-1]["lines"] == 20 - len(kept) > 0
+
+
+def test_room_for_a_part_of_a_line() -> None:
+    """A line of which the disk took a part, where there is no buffer, ends before the next."""
+    disk = FullDisk(room=20)
+    log = Log(disk)  # type: ignore[arg-type]
+    for number in range(3):
+        log.info("settled", number=number)
+    disk.room = 1 << 20
+    log.info("serving")
+    lines = [json.loads(line) for line in disk.text.splitlines()]
+    assert [line["event"] for line in lines] == ["settled", "serving", "log_lines_lost"]
+    assert lines[-1]["lines"] == 2
