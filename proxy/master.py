@@ -12,6 +12,7 @@ reach it as well, are the master's affair. What it tells the master is that it l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal

@@ -19,6 +19,7 @@ from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher,
 from proxy.config import Config
 from proxy.generation import Generation
 from proxy.listeners import BACKLOG, Listeners
+from proxy.metrics import Metrics
 from proxy.web.door import Door
 from proxy.web.server import Runner, Site
 
