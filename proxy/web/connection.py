@@ -65,9 +65,25 @@ class Connection(web.RequestHandler):
         # What is long is a body, and costs more to look at than the heads that come after it.
         if len(data) > _LONG or not data.isascii():
             self.foreign = True
-        _receive(self, data)
+        if self._close:
+            self._receive_last(data)
+        else:
+            _receive(self, data)
         if not self._messages and self._begun != self._request_count and self._expects_head():
             self._head_begins(data)
+
+    def _receive_last(self, data: bytes) -> None:
+        """Of what comes once the worker stops, the body of the request under way: aiohttp throws
+        that away, too.
+        """
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            forced = self._force_close
+            self._close = self._force_close = False
+            try:
+                _receive(self, data)
+            finally:
+                self._close, self._force_close = True, forced
 
     def _expects_head(self) -> bool:
         """Whether no request is under way whose body this could be."""

@@ -12,7 +12,8 @@ import pytest
 
 from proxy.serve import all_stop
 from tests.gateway import HELLO, Gateway, events, open_gateway, until
-from tests.scripted import End, Head, ScriptedUpstream, Send
+from tests.scripted import End, Head, ScriptedUpstream, Send, chat_stream, sse
+from tests.web.raw import chat_request, connected
 from tests.web.under_way import HANG, WORD, under_way
 from tests.web.workers import Worker, alive, halted, make_key, serving
 
@@ -38,6 +39,27 @@ async def test_a_stream_that_outlasts_the_drain(
         assert line["output_tokens"] == 2
     async with open_gateway(store_url, upstream.url) as another:
         assert await another.used(key) == {"tokens": (line["input_tokens"] + 2, 0)}
+
+
+async def test_a_body_that_is_still_coming(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """A worker that stops takes the rest of a body that has begun to come, and answers it."""
+    upstream.script(chat_stream(["Hello"]))
+    body = {**HELLO, "messages": [{"role": "user", "content": "long " * 40_000}]}
+    request = chat_request(await make_key(store_url), body, expect="100-continue")
+    async with serving(tmp_path, store_url, upstream.url, "20s") as worker:
+        async with connected(worker.url) as client, connected(worker.url) as idle:
+            await client.send(request[: len(request) // 2])
+            assert (await client.head()).status == 100
+            worker.process.send_signal(signal.SIGTERM)
+            assert await idle.rest() == b""  # so all connections have been told
+            await client.send(request[len(request) // 2 :])
+            assert (await client.head()).status == 200
+            assert (await client.chunks())[-1].endswith(sse("[DONE]"))
+        await worker.ends_well()
+    (asked,) = upstream.requests
+    assert asked.json()["messages"] == body["messages"]
 
 
 @pytest.mark.parametrize("stream", [True, False])
