@@ -141,6 +141,8 @@ async def another(
     by = attempt.by or call.begun + _PATIENCE * attempt.timeouts.first_byte
     if owed is None:
         lease.meter.refused()
+    elif attempt.owed is not None:
+        lease.meter.called()  # what is owed is an earlier one, whatever this one told
     made = await _next(http, door, attempt, tried, by, lease)
     if made is not None:
         made.before, made.by, made.owed = tried, by, owed

@@ -24,6 +24,7 @@ from tests.scripted import (
     chat_json,
     chat_stream,
     error_json,
+    sse,
 )
 from tests.web.raw import chat_request, connected, unchunked
 from tests.web.refusals import refused
@@ -282,10 +283,17 @@ async def test_a_limited_key_steps_aside_for_its_time(
         assert two.asked == (2, 3)
 
 
-async def test_what_may_be_billed_is_charged_once(two: Two) -> None:
+REFUSES = {
+    "in its head": error_json(500, "boom"),
+    "in its first event": [Head(), Send(sse({"error": {"message": "boom"}})), End()],
+}
+
+
+@pytest.mark.parametrize("how", REFUSES)
+async def test_what_may_be_billed_is_charged_once(two: Two, how: str) -> None:
     """Where one attempt timed out and no other served, its input is charged, at its provider."""
     two.one.script([HANG])
-    two.two.script(error_json(500, "boom"))
+    two.two.script(REFUSES[how])
     await refused(two.books.post(), FAILED)
     line = await two.gate.request_line()
     assert line["input_tokens"] > 0
