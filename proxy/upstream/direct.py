@@ -94,7 +94,8 @@ class DirectCall(Answer):
             super().abort(reason)
         elif self._reason is None:
             self._reason = reason
-            self._connecting.reschedule(0)
+            if not self._connecting.expired():  # else it is ending as it is
+                self._connecting.reschedule(0)
 
     def leave(self) -> None:
         connection = self.connection

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.errors import UpstreamFailed, UpstreamTimeout
+from proxy.domain.errors import Forbidden, UpstreamFailed, UpstreamTimeout
 from proxy.upstream import pool
 from proxy.upstream.call import Outgoing, Timeouts
 from proxy.upstream.direct import DirectTransport
@@ -219,3 +219,22 @@ async def test_what_is_no_answer(
         with pytest.raises(UpstreamFailed):
             await ask(transport, upstream)
     await upstream.wait_closed(1)
+
+
+async def test_a_call_that_is_aborted_while_its_connection_is_given_up(
+    transport: DirectTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends a call in the very turn in which its time for connecting is up ends it well."""
+
+    async def connect(*_: object, **__: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            call.abort(Forbidden("enough"))
+
+    monkeypatch.setattr(pool, "start_connection", connect)
+    asked = Outgoing("http://127.0.0.1:1/", {}, [b"{}"], Timeouts(0.05, 9, 9, 9))
+    call = transport.open(asked, lambda: None)
+    with pytest.raises(Forbidden, match="enough"):
+        await call.head()
+    call.leave()
