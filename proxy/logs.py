@@ -78,6 +78,16 @@ def get() -> Log:
     return _LOG
 
 
+def place_of(error: BaseException) -> str:
+    """Where it was raised: beside its type enough to find it, for its text may quote data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f"{trace.tb_frame.f_globals.get('__name__', '')}:{trace.tb_lineno}"
+
+
 class _Libraries(logging.Handler):
     """A library's line as JSON; an exception by its type alone, for its text may quote data."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from proxy import logs
 from proxy.access import Access
 from proxy.domain.errors import GatewayError
 from proxy.domain.grace import Admitted
@@ -96,8 +97,13 @@ class Lease(Struct, eq=False):
         return limit_headers(self.terms.shown, self.figures, self.estimate.amounts, self.now)
 
     def lose(self, reason: GatewayError) -> None:
-        if self.lost is not None:
+        """The store has ended it. What fails of that is told, and costs no other lease."""
+        if self.lost is None:
+            return
+        try:
             self.lost(reason)
+        except Exception as error:
+            logs.get().error("unexpected", error=type(error).__name__, at=logs.place_of(error))
 
     def so_far(self) -> Charge:
         """What to charge should nothing more be heard of it: by then the upstream has likely been

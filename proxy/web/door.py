@@ -12,7 +12,7 @@ from aiohttp import web
 from proxy.domain.errors import Draining
 from proxy.domain.routing import Health, Model
 from proxy.images.guard import ImageGuard
-from proxy.logs import Log
+from proxy.logs import Log, place_of
 from proxy.metrics import Metrics
 from proxy.store.client import Store
 from proxy.store.directory import Directory
@@ -70,7 +70,10 @@ class Door:
         """Break off what is under way, so that each client is told, and what comes after."""
         self.ended.set()
         for call in tuple(self.calls):
-            call.abort(stopping())
+            try:
+                call.abort(stopping())
+            except Exception as error:  # which is no reason to leave the others under way
+                self.log.error("unexpected", error=type(error).__name__, at=place_of(error))
 
 
 DOOR = web.AppKey("door", Door)

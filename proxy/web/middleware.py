@@ -16,6 +16,7 @@ from proxy.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
+from proxy.logs import place_of
 from proxy.web.answer import REQUEST_ID, error_answer
 from proxy.web.connection import FAILED, Refuse
 from proxy.web.door import Door
@@ -108,7 +109,7 @@ def _as_ours(door: Door, http: web.Request, error: Exception, trace: Trace) -> G
     if isinstance(error, web.HTTPException):
         return _routing_error(http, error)
     # Its text may quote the request: the type and the place are enough to find it.
-    door.log.error("unexpected", id=trace.id, error=type(error).__name__, at=_at(error))
+    door.log.error("unexpected", id=trace.id, error=type(error).__name__, at=place_of(error))
     return GatewayError(FAILED)
 
 
@@ -134,12 +135,3 @@ def _served(app: web.Application) -> str:
         for route in app.router.routes()
         if route.resource is not None and route.method != "HEAD"
     )
-
-
-def _at(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f"{trace.tb_frame.f_globals.get('__name__', '')}:{trace.tb_lineno}"

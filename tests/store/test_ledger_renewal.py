@@ -114,6 +114,30 @@ async def test_key_ends(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "expired" in told[0].message
 
 
+async def test_a_stream_that_cannot_be_ended(
+    till: Till, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A lost lease whose stream will not end is told of, and others are renewed all the same."""
+
+    def broken(reason: GatewayError) -> None:
+        raise RuntimeError("its words")
+
+    async with (
+        till.reserve(await till.access(), 80) as lost,
+        till.reserve(await till.access(name="other"), 5) as lease,
+    ):
+        lost.lost = broken
+        monkeypatch.setattr(
+            "proxy.store.lease.key_end", lambda access: 1 if access is lost.access else ""
+        )
+        first = till.scripts.contents().leases[lease.id]
+        await until(lambda: till.scripts.contents().leases[lease.id] > first + SHORT * 1000)
+    told = capfd.readouterr().out
+    assert '"event":"unexpected"' in told
+    assert '"error":"RuntimeError"' in told
+    assert "its words" not in told
+
+
 async def test_changed(till: Till) -> None:
     """A change that does not end a stream is taken up: the lease knows the new record."""
     access, told = await till.access(), list[GatewayError]()

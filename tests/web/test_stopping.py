@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from proxy.domain.errors import GatewayError
 from proxy.serve import all_stop
 from tests.gateway import HELLO, Gateway, events, open_gateway, until
 from tests.scripted import End, Head, ScriptedUpstream, Send, chat_stream, sse
@@ -127,6 +128,24 @@ def test_who_stops() -> None:
         ours.close()
         told.append(all_stop(its))
     assert told == [False, True, False]
+
+
+async def test_a_call_that_cannot_be_ended(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    """It is told of, and all the others end."""
+
+    class Stuck:
+        def abort(self, reason: GatewayError) -> None:
+            raise RuntimeError("its words")
+
+    upstream.script([HANG])
+    for _ in range(4):  # so that some of them come first, whatever the order
+        gateway.door.calls.add(Stuck())
+    async with under_way(gateway.url, upstream, await gateway.key()) as client:
+        gateway.door.end_calls()
+        assert (await client.head()).status == 503
+    told = [x for x in gateway.log_lines() if x["event"] == "unexpected"]
+    assert [x["error"] for x in told] == ["RuntimeError"] * 4
+    assert "its words" not in gateway.log.getvalue()
 
 
 async def answered(
