@@ -142,11 +142,22 @@ class StreamMeter:
         return data[:end] + self._cut(data[end:])
 
     def rest(self) -> bytes:
-        """The bytes of an event without an end, when the stream is over."""
+        """The bytes of an event without an end, when the stream is over. Where that is not complete
+        they are for nobody, and their text does not count; a usage does.
+        """
         if self._splitter is None:
             return b""
         rest, self._splitter = self._splitter.rest(), None
-        return rest if self.error is None and self._passes(rest) else b""
+        if self.error is not None:
+            return b""
+        if self._kept:
+            self._count_kept()
+        phase, delivered = self._phase, self._delivered
+        passes = self._passes(rest)
+        if not self.complete:
+            self._let_go()
+            self._phase, self._delivered = phase, min(delivered, self._delivered)
+        return rest if passes else b""
 
     def whole(self, body: bytes) -> bool:
         """The whole answer to a request that asked for no stream; whether it is one.

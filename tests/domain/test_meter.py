@@ -235,15 +235,24 @@ def test_a_read_that_ends_after_an_event(odd: bytes) -> None:
     assert through(metered, [b"\n" + usage]) == through(meter(), [odd + b"\n" + usage])
 
 
-def test_a_half_event_at_the_end_passes_and_is_counted() -> None:
-    """An event without its end goes to the client when the stream is over."""
+@pytest.mark.parametrize("text", ["abc", "x" * 50_000])
+def test_a_half_event_at_the_end_is_no_answer(text: str) -> None:
+    """An event without its end, where the stream is over and not complete, is not counted."""
+    metered = meter()
+    metered.called()
+    half = event(chunk(text)).rstrip()
+    assert metered.feed(half) == b""
+    assert metered.rest() == half
+    assert metered.rest() == b""
+    assert metered.outcome() == Outcome(Phase.CALLED, None, 0)
+
+
+def test_a_half_event_behind_the_end_mark_passes_and_is_counted() -> None:
+    """In a stream that is complete an event without its end goes to the client."""
     metered = meter()
     half = event(chunk("abc")).rstrip()
-    assert metered.feed(half) == b""
-    assert metered.outcome().delivered == 0
-    assert metered.rest() == half
-    assert metered.outcome().delivered == 3
-    assert metered.rest() == b""
+    assert through(metered, [event(chunk("x")) + DONE + half]).endswith(DONE + half)
+    assert metered.outcome() == Outcome(Phase.COMPLETE, None, 4)
 
 
 def test_a_half_usage_event_at_the_end_is_withheld() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.domain.meter import StreamMeter
 from proxy.domain.usage import Outcome, Phase
-from tests.domain.streams import LIES, STREAMS, meter, objects, reads, through
+from tests.domain.streams import LIES, STREAMS, cut, meter, objects, reads, through
 
 CUTS = st.lists(st.integers(0, 400), max_size=12)
 EVERYTHING = settings(max_examples=3 * settings().max_examples)
@@ -123,13 +123,16 @@ def test_the_stream_is_understood(stream: bytes) -> None:
 @EVERYTHING
 @given(STREAMS)
 def test_text_is_counted_since_the_last_usage(stream: bytes) -> None:
-    """What is delivered after the last believable usage is counted, and no more."""
+    """What is delivered after the last believable usage is counted, and no more: nobody gets an
+    event without an end where the end mark is missing.
+    """
     metered = meter()
     through(metered, [stream])
-    count = 0
-    for _, value in up_to_an_error(stream):
+    count, last = 0, len(objects(stream)) - 1
+    for at, (piece, value) in enumerate(up_to_an_error(stream)):
         if isinstance(value, dict):
-            for choice in value.get("choices", []):
+            ended = at < last or (not piece.endswith(b"\r") and len(cut(piece + b"data: x")) > 1)
+            for choice in value.get("choices", []) if ended or metered.complete else []:
                 if isinstance(choice, dict):
                     count += len(choice["delta"].get("content", "").encode())
             if believed(value) is not None:

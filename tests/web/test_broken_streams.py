@@ -110,6 +110,8 @@ NO_ANSWER: dict[str, list[Step]] = {
     "an error after a comment": [Send(b": ping\n\n"), Send(OVERLOADED), Reset()],
     "a comment and a reset": [Send(b": ping\n\n"), Reset()],
     "a comment and an end": [Send(b": ping\n\n"), End()],
+    "half an event": [Send(b'data: {"choices": [{"ind'), End()],
+    "an event without an end": [Send(TWO[:-2].partition(b"\n\n")[0]), End()],
 }
 
 
@@ -118,7 +120,7 @@ NO_ANSWER: dict[str, list[Step]] = {
 async def test_a_failure_before_any_text_is_refunded(
     store_url: str, upstream: ScriptedUpstream, model: str, name: str
 ) -> None:
-    """A stream that holds an error, or comments alone, was no answer: its tokens are refunded."""
+    """A stream that holds an error, or no whole event, was no answer: its tokens are refunded."""
     upstream.script([Head(), *NO_ANSWER[name]])
     models = {"o3": {"targets": [{"provider": "openai"}], "price": {"input": 2, "output": 8}}}
     async with open_gateway(store_url, upstream.url, models=models) as gate:
