@@ -161,7 +161,18 @@ class Connection(web.RequestHandler):
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:
+                self._bound_rest(self.transport)
                 self.transport.close()
+
+    def force_close(self) -> None:
+        if self.transport is not None:
+            self._bound_rest(self.transport)
+        super().force_close()
+
+    def _bound_rest(self, transport: asyncio.Transport) -> None:
+        """What is not yet written when it closes would be waited for without end."""
+        if transport.get_write_buffer_size():
+            self._loop.call_later(PATIENCE, transport.abort)
 
     async def _served(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
         """Answer a request; whether another may follow on this connection."""

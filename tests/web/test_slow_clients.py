@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from proxy.web.outlet import Outlet
 from proxy.web.pulse import COMMENT
 from tests.gateway import Gateway, open_gateway, until
-from tests.scripted import End, Head, Recorded, ScriptedUpstream, Send, Step, sse
+from tests.scripted import End, Head, Pause, Recorded, ScriptedUpstream, Send, Step, sse
 from tests.web.books import open_books
-from tests.web.raw import chat_request, connected
+from tests.web.raw import RawClient, chat_request, connected
 
 DONE = sse("[DONE]")
 FILLER = b":" + b"x" * 65_000 + b"\n\n"
@@ -106,12 +107,7 @@ async def given_up(gate: Gateway, upstream: ScriptedUpstream) -> None:
         async with asyncio.timeout(3):
             await upstream.wait_closed(1)
         line = await gate.request_line()
-
-        def dropped() -> bool:
-            client.writer.write(b"x")  # only a write can tell
-            return client.writer.transport.is_closing()
-
-        await until(dropped)
+        await dropped(client)
     assert line["ended"] == "slow_client"
     await books.closed(requests=1, tokens=line["input_tokens"] + line["output_tokens"])
 
@@ -134,3 +130,51 @@ async def test_who_never_reads(
         providers={"openai": {"transport": transport}},
     ) as gate:
         await given_up(gate, upstream)
+
+
+ENDS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "the last of its connection": ({"connection": "close"}, {}),
+    "a silence after it": ({}, {"keep_alive": "300ms"}),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_who_never_reads_the_end(
+    store_url: str,
+    upstream: ScriptedUpstream,
+    outlets: list[Outlet],
+    monkeypatch: pytest.MonkeyPatch,
+    transport: str,
+    how: str,
+) -> None:
+    """A connection that is over is not held for a client that leaves the end of a stream unread."""
+    monkeypatch.setattr("proxy.web.connection.PATIENCE", 0.3)
+    headers, server = ENDS[how]
+    more = asyncio.Event()
+    tail = b":" + b"x" * 50_000 + b"\n\n"  # less than what makes it wait for its client
+    first, last = sse({"choices": []}), tail + DONE
+    upstream.script([Head(), Send(first), Pause(more), Send(last), End()])
+    providers = {"openai": {"transport": transport}}
+    async with (
+        open_gateway(store_url, upstream.url, server=server, providers=providers) as gate,
+        connected(gate.url, receive_buffer=8192) as client,
+    ):
+        await client.send(chat_request(await gate.key(), **headers))
+        assert (await client.head()).status == 200
+        assert outlets[0]._transport is not None
+        server_side = outlets[0]._transport.get_extra_info("socket")
+        server_side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        more.set()
+        assert (await gate.request_line())["ended"] == "complete"
+        assert waiting(outlets[0])
+        await dropped(client)
+
+
+async def dropped(client: RawClient) -> None:
+    """Wait until nobody is there any more, of which only a write can tell."""
+
+    def told() -> bool:
+        client.writer.write(b"x")
+        return client.writer.transport.is_closing()
+
+    await until(told)
