@@ -122,7 +122,11 @@ async def _whole(
     """
     _check_kind(call, "application/json")
     attempt.let_go()
-    body = await call.read(_LARGEST_ANSWER)
+    try:
+        body = await call.read(_LARGEST_ANSWER)
+    except UpstreamFailed as error:
+        error.billed = True  # its answer had begun, so it was made
+        raise
     if attempt.translator is not None:
         body = attempt.translator.whole(body)
     if not lease.meter.whole(body):
