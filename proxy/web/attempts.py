@@ -21,7 +21,7 @@ from proxy.turns import in_turns
 from proxy.upstream.call import Call, Outgoing
 from proxy.web.answer import REQUEST_ID
 from proxy.web.door import Door
-from proxy.web.trace import TRACE, Failed, Trace
+from proxy.web.trace import TRACE, Failed, Trace, cause_of
 
 #: Seconds before the same target is asked again, twice as many each time, and at random from half
 #: of that on.
@@ -291,6 +291,6 @@ def _tell(door: Door, trace: Trace, attempt: Attempt, call: Call, failure: Gatew
     maybe = failure.billed or (call.asked and call.status in (0, 200))
     outcome = MAYBE_BILLED if maybe else failure.reason
     door.metrics.attempts[target.provider, outcome] += 1
-    cause = failure.cause or (type(failure.__cause__).__name__ if failure.__cause__ else "")
-    trace.failed = (*trace.failed, Failed(target.provider, target.model, outcome, cause))
+    failed = Failed(target.provider, target.model, outcome, cause_of(failure))
+    trace.failed = (*trace.failed, failed)
     failure.__traceback__ = None  # which holds all that the attempt brought

@@ -22,7 +22,7 @@ from proxy.web.connection import FAILED, Refuse
 from proxy.web.door import Door
 from proxy.web.read import Network, client_address, end_is_unsure, request_id
 from proxy.web.record import record, shown
-from proxy.web.trace import TRACE, Trace
+from proxy.web.trace import TRACE, Trace, cause_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,6 +49,7 @@ def watch(door: Door, trusted: tuple[Network, ...], *, recorded: bool) -> Middle
             trace.left()
             raise
         except Exception as caught:
+            status = 200  # where an answer has begun, and no other can follow
             answer = _refused(door, request, caught, trace)
             status = answer.status
             return answer
@@ -102,7 +103,7 @@ def _refused(door: Door, http: web.Request, caught: Exception, trace: Trace) -> 
 
 def _as_ours(door: Door, http: web.Request, error: Exception, trace: Trace) -> GatewayError:
     if isinstance(error, GatewayError):
-        trace.cause = error.cause or (type(error.__cause__).__name__ if error.__cause__ else "")
+        trace.cause = cause_of(error)
         if isinstance(error, StoreUnavailable):
             door.metrics.store_errors.inc()
         return error

@@ -17,7 +17,7 @@ from proxy.web.answer import SOURCE, raw_json
 from proxy.web.attempts import Attempt, another
 from proxy.web.door import Door, stopping
 from proxy.web.stream import Passage
-from proxy.web.trace import Trace
+from proxy.web.trace import Trace, cause_of
 
 _LARGEST_ANSWER: Final = 64 * 1024 * 1024
 
@@ -79,7 +79,10 @@ async def relay(
             if not error.billed:
                 lease.meter.refused()
             if passage is not None and passage.begun:  # with comments alone
+                trace.cause = cause_of(error)
                 return passage.break_off(error)
+        elif isinstance(error, Exception) and not isinstance(error, ConnectionError):
+            trace.ended = GatewayError.reason  # a fault of our own
         if not stream:  # whatever it is that keeps the answer from its client
             lease.meter.unseen()  # of no matter where it was refunded
         raise

@@ -27,7 +27,7 @@ from proxy.web.attempts import Attempt
 from proxy.web.door import Door
 from proxy.web.outlet import Outlet
 from proxy.web.pulse import COMMENT
-from proxy.web.trace import Trace
+from proxy.web.trace import Trace, cause_of
 
 _Feed = Callable[[bytes], bytes]
 
@@ -292,6 +292,7 @@ class Passage:
             return
         # An error event of the upstream's is a failure, whatever its status would have been.
         trace.ended = UpstreamFailed.reason if failure.said else failure.reason
+        trace.cause = cause_of(failure)
         if not failure.billed:
             meter.refused()
         self.break_off(failure, last)

@@ -9,11 +9,16 @@ from aiohttp import web
 from msgspec import Struct
 
 from proxy.access import Access
-from proxy.domain.errors import LimitExceeded
+from proxy.domain.errors import GatewayError, LimitExceeded
 from proxy.store.ledger import Lease
 
 #: How a request ended whose client left before its answer's end.
 CLIENT_GONE: Final = "client_gone"
+
+
+def cause_of(error: GatewayError) -> str:
+    """What lies behind it: a status, or the kind of fault; "" where there is no more to tell."""
+    return error.cause or (type(error.__cause__).__name__ if error.__cause__ else "")
 
 
 class Failed(Struct):

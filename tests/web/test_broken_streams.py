@@ -270,8 +270,9 @@ async def test_a_fault_of_our_own_in_mid_stream(
     (line,) = [x for x in gate.log_lines() if x["event"] == "unexpected"]
     assert line["error"] == "KeyError"
     assert "the answer" not in gate.log.getvalue()
-    tokens = (await gate.request_line())["input_tokens"]
-    await books.closed(requests=1, tokens=tokens)
+    told = await gate.request_line()
+    assert (told["status"], told["ended"]) == (200, "internal")
+    await books.closed(requests=1, tokens=told["input_tokens"])
 
 
 async def test_a_first_event_that_is_too_large(gate: Gateway, upstream: ScriptedUpstream) -> None:

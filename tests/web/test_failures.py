@@ -232,6 +232,7 @@ async def test_a_fault_of_our_own_in_a_whole_answer(
     monkeypatch.setattr(StreamMeter, "whole", broken)
     await refused(books.post(WHOLE), (500, "server_error", None))
     line = await gate.request_line()
+    assert (line["status"], line["ended"]) == (500, "internal")
     assert line["output_tokens"] == HELLO["max_tokens"]
     await books.closed(requests=1, tokens=line["input_tokens"] + HELLO["max_tokens"])
 
