@@ -42,4 +42,5 @@ def error_answer(error: GatewayError) -> web.Response:
 
 def error_event(error: GatewayError) -> bytes:
     """The event that ends a broken stream: both official SDKs raise on it."""
-    return event(error.said or msgspec.json.encode(error.envelope()))
+    said = error.said or (error.body if isinstance(error, UpstreamRefused) else b"")
+    return event(said or msgspec.json.encode(error.envelope()))

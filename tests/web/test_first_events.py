@@ -9,8 +9,20 @@ from typing import Any
 import pytest
 
 from proxy.web import attempts
+from proxy.web.pulse import COMMENT
 from tests.gateway import events, open_gateway
-from tests.scripted import End, Head, ScriptedUpstream, Send, Sleep, Split, Step, chat_stream, sse
+from tests.scripted import (
+    End,
+    Head,
+    Pause,
+    ScriptedUpstream,
+    Send,
+    Sleep,
+    Split,
+    Step,
+    chat_stream,
+    sse,
+)
 from tests.web.books import open_books
 from tests.web.raw import chat_request, connected, unchunked
 from tests.web.refusals import refused
@@ -134,6 +146,31 @@ async def test_an_error_of_anthropics_first(
         await books.closed(requests=1, tokens=0)
 
 
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+async def test_an_error_after_a_comment_of_ours(
+    store_url: str, upstream: ScriptedUpstream, kind: str
+) -> None:
+    """Where we have begun the stream it is an event, in the upstream's words."""
+    limited = told(message="Slow, sk-upstream-secret.", type="requests", code="rate_limit_exceeded")
+    if kind == "anthropic":
+        limited = vendor("rate_limit_error", "Slow, sk-upstream-secret.")
+    failed = asyncio.Event()
+    upstream.script([Head(), Pause(failed), Send(limited), HANG])
+    server, providers = {"stream_keep_alive": "50ms"}, {"openai": {"kind": kind}}
+    async with (
+        open_gateway(store_url, upstream.url, server=server, providers=providers) as gate,
+        connected(gate.url) as client,
+    ):
+        await client.send(chat_request(await gate.key()))
+        assert (await client.head()).status == 200
+        failed.set()
+        (error,) = events(unchunked(await client.rest()).replace(COMMENT, b""))
+        assert error["error"]["message"] == "Slow, ***."
+        assert error["error"]["code"] == "rate_limit_exceeded"
+        line = await gate.request_line()
+        assert (line["ended"], line["cause"]) == ("upstream_refused", "429")
+
+
 @pytest.mark.parametrize("transport", ["direct", "aiohttp"])
 @pytest.mark.parametrize(
     "name", ["a 5xx of OpenAI's", "a rate limit", "OpenRouter's numbers", "text alone"]
@@ -231,4 +268,5 @@ async def test_an_error_in_mid_stream(
         assert (last.keys(), found) == ({"error"}, expected)
         line = await gate.request_line()
         assert (line["ended"], line["output_tokens"]) == ("upstream_failed", 2)
+        assert line["cause"] == {"numbers": "502", "older vLLM's": "500"}.get(name, "")
         await books.closed(requests=1, tokens=line["input_tokens"] + 2)
