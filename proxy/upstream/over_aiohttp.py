@@ -232,8 +232,11 @@ class AiohttpCall:
 
     async def _more(self) -> bytes:
         """What has come, b"" at the end. What the sink raises is not the upstream's fault."""
+        content = self._content
+        if content.exception() is not None and content._buffer and self._reason is None:
+            return content._read_nowait(-1)  # what came before a fault: `readany` would tell that
         try:
-            data = await self._content.readany()
+            data = await content.readany()
         except _FAULTS as error:
             raise self._reason or _translated(error) from error
         if self._reason is not None:

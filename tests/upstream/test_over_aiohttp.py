@@ -10,7 +10,7 @@ from proxy.domain.errors import UpstreamFailed
 from proxy.upstream.call import Outgoing
 from proxy.upstream.over_aiohttp import AiohttpTransport
 from tests.gateway import until
-from tests.scripted import Close, Head, Raw, ScriptedUpstream, Send, chat_json
+from tests.scripted import Close, Head, Raw, ScriptedUpstream, Send, Step, chat_json
 from tests.upstream.asking import HANG, answered
 from tests.upstream.test_transports import PATIENT, ignore, outgoing, read
 
@@ -75,3 +75,18 @@ async def test_what_comes_with_an_answers_end(
         assert b"Hi" in await call.read(10_000)
     await upstream.wait_closed(1)
     assert upstream.connections == 2
+
+
+@pytest.mark.parametrize("fault", [Close(), Raw(b"zz\r\nrubbish")])
+async def test_what_came_before_a_fault(
+    transport: AiohttpTransport, upstream: ScriptedUpstream, fault: Step
+) -> None:
+    """Bytes that came before a connection broke are delivered, and then the fault is told."""
+    upstream.script([Head(), Send(b"one"), Send(b"two"), fault])
+    parts: list[bytes] = []
+    async with answered(transport.open(outgoing(upstream), ignore)) as call:
+        await until(lambda: call._content.exception() is not None)
+        parts.append(await call.first())
+        with pytest.raises(UpstreamFailed):
+            await call.deliver(parts.append)
+    assert b"".join(parts) == b"onetwo"
