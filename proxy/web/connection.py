@@ -122,7 +122,11 @@ class Connection(web.RequestHandler):
                 async with asyncio.timeout(PATIENCE):
                     return await super()._drain_helper()
             except TimeoutError:
-                self._drain_waiter = None  # which was cancelled
+                pass
+            finally:
+                waiter = self._drain_waiter
+                if waiter is not None and waiter.cancelled():  # by a time-out, here or outside
+                    self._drain_waiter = None
             before, left = left, self._unsent()
             if left >= before:
                 if self.transport is not None:

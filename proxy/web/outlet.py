@@ -97,6 +97,11 @@ class Outlet:
         transport = self._transport
         return transport is not None and not transport.get_write_buffer_size()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the network has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def drained(self) -> Awaitable[None]:
         """When it has caught up, or gone."""
         return self._writer.drain()

@@ -270,12 +270,18 @@ class Passage:
             self._call.resume()
 
     async def _drained(self) -> None:
-        """When the client has taken what was sent. Raises _SlowClient, and ConnectionError."""
-        try:
-            async with asyncio.timeout(self._door.patience):
-                await self.outlet.drained()
-        except TimeoutError:
-            raise _SlowClient("The client did not read in time.") from None
+        """When the client has caught up. Raises _SlowClient where it takes nothing for too long,
+        and ConnectionError.
+        """
+        left = self.outlet.unsent
+        while True:
+            try:
+                async with asyncio.timeout(self._door.patience):
+                    return await self.outlet.drained()
+            except TimeoutError:
+                before, left = left, self.outlet.unsent
+            if left >= before:
+                raise _SlowClient("The client did not read in time.")
 
     def _end(self, last: bytes, failure: GatewayError | None) -> None:
         """End the client's stream after `last`: well, or with what has gone wrong."""

@@ -69,6 +69,13 @@ def waiting(outlet: Outlet) -> int:
     return outlet._transport.get_write_buffer_size()
 
 
+def narrow(outlet: Outlet) -> None:
+    """Let the network hold little of what goes to its client."""
+    assert outlet._transport is not None
+    connection = outlet._transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
 async def test_what_is_held(
     store_url: str, upstream: ScriptedUpstream, outlets: list[Outlet], transport: str
 ) -> None:
@@ -132,6 +139,36 @@ async def test_who_never_reads(
         await given_up(gate, upstream)
 
 
+async def test_who_reads_slowly(
+    store_url: str, upstream: ScriptedUpstream, outlets: list[Outlet], transport: str
+) -> None:
+    """A client that takes a little in each patience gets all, however long it takes."""
+    more = asyncio.Event()
+    first, fillers = sse({"choices": []}), [Send(FILLER)] * 20
+    upstream.script([Head(), Send(first), Pause(more), *fillers, Send(DONE), End()])
+    providers = {"openai": {"transport": transport}}
+    async with (
+        open_gateway(store_url, upstream.url, patience=0.5, providers=providers) as gate,
+        connected(gate.url, receive_buffer=8192) as client,
+    ):
+        await client.send(chat_request(await gate.key()))
+        assert (await client.head()).status == 200
+        narrow(outlets[0])
+        assert await client.chunk() == first
+        more.set()
+        came = b""
+        for _ in range(10):  # three patiences
+            await asyncio.sleep(0.15)
+            came += await client.reader.read(16_000)
+        async with asyncio.timeout(4):
+            while not came.endswith(b"\r\n0\r\n\r\n"):
+                part = await client.reader.read(4096)
+                assert part, "it was given up"
+                came += part
+        assert len(came) > len(FILLER) * len(fillers)
+        assert (await gate.request_line())["ended"] == "complete"
+
+
 ENDS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "the last of its connection": ({"connection": "close"}, {}),
     "a silence after it": ({}, {"keep_alive": "300ms"}),
@@ -161,9 +198,7 @@ async def test_who_never_reads_the_end(
     ):
         await client.send(chat_request(await gate.key(), **headers))
         assert (await client.head()).status == 200
-        assert outlets[0]._transport is not None
-        server_side = outlets[0]._transport.get_extra_info("socket")
-        server_side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        narrow(outlets[0])
         more.set()
         assert (await gate.request_line())["ended"] == "complete"
         assert waiting(outlets[0])
