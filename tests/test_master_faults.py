@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -38,10 +39,11 @@ async def test_metrics_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(serve, "_PULSE", 0.001)
     metrics = Metrics()
     monkeypatch.setattr(metrics, "tell", refuse)
+    gate: Any = SimpleNamespace(door=SimpleNamespace(metrics=metrics))
     ours, its = socket.socketpair()
     with ours, its:
         ours.setblocking(False)
-        pulse = asyncio.create_task(serve._live(metrics, its, asyncio.Event()))
+        pulse = asyncio.create_task(serve._live(gate, its, asyncio.Event()))
         for _ in range(3):
             async with asyncio.timeout(4):
                 assert await asyncio.get_running_loop().sock_recv(ours, 1) == b"."
