@@ -75,12 +75,18 @@ class Turnover:
         """Any worker that has streams: of this configuration, of the one before or of the next."""
         await asyncio.sleep(self.dice.uniform(0, 1))
         port = int(self.gateway.url.rpartition(":")[2])
-        serving = await self._serving(port)
-        pid = self.dice.choice(serving)
-        os.kill(pid, signal.SIGSTOP)  # what it serves is known before it dies
+        pid = await self._stopped(port)
         self.victims |= _served(pid, port)
         os.kill(pid, signal.SIGKILL)
         self.killed += 1
+
+    async def _stopped(self, port: int) -> int:
+        """One that is held fast: what it serves is to be known before it dies."""
+        while True:
+            pid = self.dice.choice(await self._serving(port))
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, signal.SIGSTOP)
+                return pid
 
     async def _serving(self, port: int) -> list[int]:
         found: list[int] = []
