@@ -65,7 +65,7 @@ def test_judges(judge: object, seen: Seen, why: str | None) -> None:
 def made_up(folder: Path, body: str) -> Driver:
     """A driver of our own: `body` handles each question `ask`."""
     script = folder / "driver.py"
-    script.write_text(f"import json, os, sys, time\nfor line in sys.stdin:\n{body}")
+    script.write_text(f"import json, os, signal, sys\nfor line in sys.stdin:\n{body}")
     return Driver([sys.executable, str(script)], folder, folder)
 
 
@@ -102,7 +102,7 @@ async def test_a_client_that_hangs_or_dies(
     with open("pids", "a") as file:
         file.write(f"{os.getpid()}\\n")
     if json.loads(line)["op"] == "whole":
-        time.sleep(600)
+        signal.pause()
     raise SystemExit("it is broken")
 """
     found = await outcomes(stand, made_up(tmp_path, body), 0.1, CELLS[:2])

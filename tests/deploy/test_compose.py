@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import compose_spec
 import pytest
 import redis
 
@@ -26,7 +27,6 @@ TRIED: dict[str, Any] = read(DEMO)["services"]
 @pytest.mark.parametrize("demo", [False, True], ids=["real", "demo"])
 def test_the_specification(demo: bool) -> None:
     """It is a compose file by the specification, to the last key, also with the demo's over it."""
-    compose_spec = pytest.importorskip("compose_spec", reason="NOT RUN: pip install compose-spec")
     file = merged(read(FILE), read(DEMO)) if demo else read(FILE)
     parsed = compose_spec.PyCompose.from_json(json.dumps(file))
     parsed.validate()
