@@ -270,11 +270,11 @@ def lesson_of(failure: GatewayError, status: int, headers: Mapping[str, str]) ->
         return _NOTHING  # the gateway's own doing
     if isinstance(failure, UpstreamTimeout):
         return _LATE
-    if status >= 500:
-        lesson = _BROKEN
-    else:
-        lesson = _OF_STATUS.get(status, _NO_API if status < 400 else _NOTHING)
+    usual = _NO_API if status < 400 else _NOTHING
+    lesson = _BROKEN if status >= 500 else _OF_STATUS.get(status, usual)
     waiting = retry_after(headers)
+    if waiting is None:
+        waiting = retry_after(failure.headers)  # some tell it in the body alone
     if status == 429:
         spent = isinstance(failure, UpstreamRefused) and b'"insufficient_quota"' in failure.body
         aside = REFUSED if spent else LIMITED if waiting is None else waiting

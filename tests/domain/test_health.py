@@ -378,6 +378,10 @@ BROKEN = Lesson(elsewhere=True, again=True, counts=True)
         (REFUSAL, 429, {"retry-after": "0.5"}, Lesson(elsewhere=True, aside=0.5)),
         (REFUSAL, 429, {"retry-after-ms": "20"}, Lesson(elsewhere=True, aside=0.02)),
         (REFUSAL, 429, {"retry-after": "86400"}, Lesson(elsewhere=True, aside=60.0)),
+        (
+            UpstreamRefused(429, b"{}", headers={"retry-after": "35"}),
+            *(429, {}, Lesson(elsewhere=True, aside=35.0)),
+        ),
         (UpstreamRefused(429, b'{"code":"insufficient_quota"}'), 429, {}, KEY),
         (REFUSAL, 400, {}, Lesson()),
         (REFUSAL, 404, {}, Lesson()),
