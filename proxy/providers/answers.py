@@ -78,12 +78,9 @@ def failure_in(body: bytes) -> GatewayError:
     words = error if isinstance(error, dict) else {}
     said = words.get("message") if error is words else error
     status = _status_of(words)
-    failure: GatewayError
-    if status in _FAILED:
-        failure = UpstreamFailed(_FAILED[status], headers={"x-should-retry": "false"})
-    elif status in _PASSED:
-        failure = UpstreamRefused(status, envelope(status, body))
-    elif isinstance(said, str) and said:
+    if status in _FAILED or status in _PASSED:
+        return refusal_of(status, {}, body)
+    if isinstance(said, str) and said:
         failure = UpstreamFailed(f"The upstream answered with an error: {said[:_LONGEST_MESSAGE]}")
     else:
         failure = UpstreamFailed("The upstream's answer holds no choices. Try again.")

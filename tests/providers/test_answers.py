@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.domain.errors import UpstreamFailed, UpstreamRefused
-from proxy.providers.answers import failure_in, refusal_of
+from proxy.providers.answers import failure_in, failure_told, refusal_of
 
 FULL = {"message": "No.", "type": "invalid_request_error", "param": "messages", "code": None}
 
@@ -134,6 +134,24 @@ def test_an_error_in_place_of_an_answer(body: bytes, message: str) -> None:
     assert (error.status, error.type, error.billed) == (502, "server_error", False)
     assert message in error.message
     assert "sk-1" not in error.message
+
+
+def test_geminis_errors_in_place_of_an_answer() -> None:
+    """Gemini's words for our key and for a wait mean there what they mean with their status."""
+    bad = {"code": 400, "message": "sk-1", "details": [{"reason": "API_KEY_INVALID"}]}
+    failed = failure_in(json.dumps({"error": bad}).encode())
+    assert (failed.status, failed.cause) == (502, "401")
+    assert "sk-1" not in failed.message
+    limited = {"code": 429, "message": "Slow.", "details": [{"retryDelay": "34.07s"}]}
+    failed = failure_in(json.dumps([{"error": limited}]).encode())
+    assert (failed.status, failed.headers) == (429, {"retry-after": "35"})
+
+
+def test_what_a_stream_tells_of_our_key() -> None:
+    """Gemini's words for our key are not the client's to read in a stream, either."""
+    bad = {"code": 400, "message": "sk-1", "details": [{"reason": "API_KEY_INVALID"}]}
+    failed = failure_told(json.dumps({"error": bad}).encode())
+    assert (failed.status, failed.cause, failed.said) == (502, "401", b"")
 
 
 def test_a_long_error_is_cut() -> None:

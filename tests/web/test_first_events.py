@@ -77,6 +77,11 @@ OPENAI: dict[str, tuple[bytes, tuple[int, str, str | None], str]] = {
         FAILED,
         "credentials",
     ),
+    "Gemini's word for our own account": (
+        told(message="sk-upstream is bad", code=400, details=[{"reason": "API_KEY_INVALID"}]),
+        FAILED,
+        "credentials",
+    ),
     "a number of no 4xx": (told(message="Gone.", code=503), FAILED, "with an error: Gone."),
     "older vLLM's": (
         sse({"object": "error", "message": "Too long.", "type": "BadRequestError", "code": 400}),
