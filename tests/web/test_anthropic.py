@@ -384,6 +384,27 @@ async def test_an_error_in_mid_stream(gate: Gateway, upstream: ScriptedUpstream)
     assert "[DONE]" not in told
 
 
+@pytest.mark.parametrize(
+    ("given", "said", "cause"),
+    [
+        ({"type": "authentication_error", "message": "bad"}, "gateway's credentials", "401"),
+        ({"type": "api_error"}, "broke off its answer with an error", ""),
+    ],
+)
+async def test_what_an_error_in_mid_stream_means(
+    gate: Gateway, upstream: ScriptedUpstream, given: dict[str, str], said: str, cause: str
+) -> None:
+    """It is told, and logged, as any upstream's: by its status, or as an answer's end."""
+    last = b"event: error\ndata: %b\n\n" % json.dumps({"type": "error", "error": given}).encode()
+    came = recorded("error.sse").partition(b"event: error")[0] + last
+    upstream.script([HEAD, Send(came), End()])
+    async with gate.post(await gate.key(), {**ASK, "stream": True}) as answer:
+        told = await broken(answer)
+    assert said in told[-1]["error"]["message"]
+    line = await gate.request_line()
+    assert (line["ended"], line["cause"]) == ("upstream_failed", cause)
+
+
 @pytest.mark.parametrize("text", [b"<html>", b"data: {\n\n", b'data: {"type":"message_stop"}\n\n'])
 async def test_garbage(gate: Gateway, upstream: ScriptedUpstream, text: bytes) -> None:
     """A stream of something else is a plain error, and costs nothing."""

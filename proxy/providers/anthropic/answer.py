@@ -15,7 +15,6 @@ from msgspec import Raw
 
 from proxy.domain.errors import UpstreamFailed
 from proxy.domain.sse import END, EventSplitter, data_of, event
-from proxy.providers.answers import failure_in
 from proxy.providers.anthropic.refusal import error_body, failure_of
 from proxy.providers.anthropic.wire import (
     FAULTS,
@@ -147,7 +146,7 @@ class Answer:
         if not self._head:
             raise failure_of(data)  # nothing of an answer has come: it is none
         self._ended = True
-        return event(_encode(failure_in(error_body(data)).envelope()))
+        return event(error_body(data))  # the meter stops it: `failure_told` says what it means
 
     def _start(self, read: Event) -> bytes:
         message = read.message
