@@ -17,11 +17,13 @@ _LONGEST_MESSAGE: Final = 1000
 
 _LINE_END = re.compile(rb"[\r\n]+")
 
-#: The words that errors have in place of a status: codes and types of OpenAI's, types of vLLM's.
+#: The words that errors have in place of a status: codes and types of OpenAI's, types of vLLM's
+#: and Anthropic's.
 #: Source: https://platform.openai.com/docs/guides/error-codes
 _STATUSES: Final[Mapping[str, int]] = {
     "invalid_api_key": 401,
     "authentication_error": 401,
+    "billing_error": 402,
     "permission_error": 403,
     "model_not_found": 404,
     "not_found_error": 404,
@@ -77,7 +79,7 @@ def failure_in(body: bytes) -> GatewayError:
     error = answer.get("error") or (answer if answer.get("object") == "error" else None)
     words = error if isinstance(error, dict) else {}
     said = words.get("message") if error is words else error
-    status = _status_of(words)
+    status = status_of(words)
     if status in _FAILED or status in _PASSED:
         return refusal_of(status, {}, body)
     if isinstance(said, str) and said:
@@ -98,7 +100,7 @@ def failure_told(data: bytes) -> GatewayError:
     return failure
 
 
-def _status_of(error: Mapping[str, Any]) -> int:
+def status_of(error: Mapping[str, Any]) -> int:
     """The status that an error stands for which came without one; 0 where that is not known."""
     for name in ("code", "type"):
         word = error.get(name)

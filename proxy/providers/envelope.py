@@ -25,7 +25,7 @@ _KEYS: Final = ("message", "type", "param", "code")
 IN_STREAM: Final = 0
 
 #: Type and code where the upstream's answer says neither.
-_TYPES: Final[Mapping[int, tuple[str, str | None]]] = {
+TYPES: Final[Mapping[int, tuple[str, str | None]]] = {
     IN_STREAM: (SERVER_ERROR, None),
     413: (INVALID_REQUEST, "request_too_large"),
     429: ("requests", "rate_limit_exceeded"),
@@ -71,7 +71,7 @@ def envelope(status: int, body: bytes) -> bytes:
     alone = body.lstrip()[:1] == b"{"
     if whole and alone and not long and (code is None or isinstance(code, str)):
         return body
-    type, usual = _TYPES.get(status, (INVALID_REQUEST, None))
+    type, usual = TYPES.get(status, (INVALID_REQUEST, None))
     made = {"message": message, "type": type, "param": param, "code": usual}
     made |= {name: error[name] for name in _KEYS[1:] if isinstance(error.get(name), str)}
     if long:

@@ -12,23 +12,15 @@ from typing import Any, Final
 import msgspec
 
 from proxy.domain.errors import INVALID_REQUEST, GatewayError
-from proxy.providers.answers import failure_in, refusal_of
+from proxy.providers.answers import failure_in, refusal_of, status_of
+from proxy.providers.envelope import TYPES, error_object
 
 _encode = msgspec.json.encode
 
-#: What the provider tells only its own customer, by the status that it is told with elsewhere:
-#: within a stream there is none, and a spent account is told with 400.
-_STATUSES: Final[Mapping[str, int]] = {
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-}
-_REFUSALS: Final[Mapping[str, int]] = {
-    "invalid_request_error": 400,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-}
+#: What the provider tells only its own customer.
+_OURS: Final = frozenset((401, 402, 403))
+
+#: A spent account is told with 400.
 _NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
 
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? (?:the )?context (?:limit|window)")
@@ -45,11 +37,6 @@ _PARAMS: Final[Mapping[str, str]] = {
     "output_config.format": "response_format",
 }
 
-_TYPES: Final[Mapping[int, tuple[str, str | None]]] = {
-    413: (INVALID_REQUEST, "request_too_large"),
-    429: ("requests", "rate_limit_exceeded"),
-}
-
 
 def refusal(status: int, body: bytes) -> tuple[int, bytes]:
     """The status and the body that stand for an answer with an error, in OpenAI's envelope."""
@@ -58,7 +45,7 @@ def refusal(status: int, body: bytes) -> tuple[int, bytes]:
     message = said if isinstance(said, str) and said else f"The upstream answered {status}."
     if _NO_CREDIT.search(message):
         status = 402
-    type, code = _TYPES.get(status, (INVALID_REQUEST, None))
+    type, code = TYPES.get(status, (INVALID_REQUEST, None))
     field = _FIELD.match(message)
     param = _PARAMS.get(field[1]) if field else None
     if status == 400 and _TOO_LONG.search(message):
@@ -72,8 +59,8 @@ def failure_of(body: bytes) -> GatewayError:
     """The failure that an error event in an answer's place is: that of the status with which its
     type is told elsewhere.
     """
-    status = _REFUSALS.get(str(_error(body).get("type")))
-    if status is None:
+    status = status_of(_error(body))
+    if not status:
         return failure_in(error_body(body))
     status, told = refusal(status, body)
     return refusal_of(status, {}, told)
@@ -85,9 +72,9 @@ def error_body(body: bytes) -> bytes:
     """
     error = _error(body)
     said = error.get("message")
-    kind = error.get("type")
-    status = _STATUSES.get(kind) if isinstance(kind, str) else None
-    return _body(said if isinstance(said, str) else "", "server_error", None, status)
+    status = status_of(error)
+    code = status if status in _OURS else None
+    return _body(said if isinstance(said, str) else "", "server_error", None, code)
 
 
 def _body(message: str, type: str, param: str | None, code: str | int | None) -> bytes:
@@ -95,9 +82,5 @@ def _body(message: str, type: str, param: str | None, code: str | int | None) ->
 
 
 def _error(body: bytes) -> dict[str, Any]:
-    try:
-        answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    error = answer.get("error") if isinstance(answer, dict) else None
+    error = error_object(body).get("error")
     return error if isinstance(error, dict) else {}
