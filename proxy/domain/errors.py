@@ -43,6 +43,7 @@ class GatewayError(Exception):
     type = SERVER_ERROR
     code: str | None = None
     reason = "internal"
+    upstream_status = 0  # that its answer stands for, whichever it came with; 0: it told none
     cause = ""  # for the log: what lies behind it, never in words of others
     billed = True  # an upstream that was asked may have done the work all the same, and bill it
     said = b""  # the upstream's own words within a stream, in the envelope; empty: not to be told

@@ -65,7 +65,7 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> GatewayE
         error = UpstreamFailed(_FAILED[status], headers={"x-should-retry": "false"})
     else:
         error = UpstreamFailed(f"The upstream answered {status}. Try again.")
-    error.cause = str(status)
+    error.upstream_status, error.cause = status, str(status)
     return error
 
 
@@ -86,7 +86,7 @@ def failure_in(body: bytes) -> GatewayError:
         failure = UpstreamFailed(f"The upstream answered with an error: {said[:_LONGEST_MESSAGE]}")
     else:
         failure = UpstreamFailed("The upstream's answer holds no choices. Try again.")
-    failure.cause = str(status) if status else ""
+    failure.upstream_status, failure.cause = status, str(status) if status else ""
     return failure
 
 
@@ -94,7 +94,7 @@ def failure_told(data: bytes) -> GatewayError:
     """The error that an event of a stream tells, by its data."""
     data = data if len(data) <= LARGEST_ERROR else b""
     failure = failure_in(data)
-    if failure.cause == "" or int(failure.cause) not in _FAILED:
+    if failure.upstream_status not in _FAILED:
         # A line end within JSON is white space; within an event it would end its line.
         failure.said = _LINE_END.sub(b" ", envelope(IN_STREAM, data))
     return failure

@@ -108,5 +108,5 @@ async def _ask(asked: Asked, transport: Transport, number: int | None, key: str 
 def _read(call: Call, body: bytes) -> Listed | int:
     """The list, or a status: 200 is an answer without one."""
     if call.status != 200:
-        return int(refusal_of(call.status, call.headers, body).cause)
+        return refusal_of(call.status, call.headers, body).upstream_status
     return read_listing(body) or 200

@@ -270,8 +270,8 @@ def _learn(attempt: Attempt, call: Call, failure: GatewayError) -> Tried:
     target: else its own fault, tried again and again, would close the target to others.
     """
     standing, now = attempt.standing, monotonic()
-    # Some kinds of provider have other words for a status, which its cause is by now.
-    status = int(failure.cause) if failure.cause.isdigit() else call.status
+    # Some kinds of provider have other words for a status.
+    status = failure.upstream_status or call.status
     lesson = lesson_of(failure, status, call.headers)
     if lesson.counts and all(tried.standing is not standing for tried in attempt.before):
         standing.breaker.failed(attempt.epoch, now)

@@ -147,6 +147,14 @@ def test_geminis_errors_in_place_of_an_answer() -> None:
     assert (failed.status, failed.headers) == (429, {"retry-after": "35"})
 
 
+@pytest.mark.parametrize(("code", "status"), [(401, 401), (429, 429), (503, 503), ("x", 0)])
+def test_the_status_that_an_error_stands_for(code: object, status: int) -> None:
+    """It is a number of its own; 0 where the error tells none."""
+    error = json.dumps({"error": {"message": "no", "code": code}}).encode()
+    assert failure_in(error).upstream_status == status
+    assert failure_told(error).upstream_status == status
+
+
 def test_what_a_stream_tells_of_our_key() -> None:
     """Gemini's words for our key are not the client's to read in a stream, either."""
     bad = {"code": 400, "message": "sk-1", "details": [{"reason": "API_KEY_INVALID"}]}

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from proxy.web import attempts
+from proxy.domain.errors import GatewayError
+from proxy.providers.answers import refusal_of
+from proxy.web import attempts, relay
 from tests.gateway import HELLO, events, until
 from tests.scripted import (
     Close,
@@ -24,6 +26,7 @@ from tests.scripted import (
     chat_json,
     chat_stream,
     error_json,
+    json_reply,
     sse,
 )
 from tests.web.raw import chat_request, connected, unchunked
@@ -263,6 +266,25 @@ async def test_another_key_is_tried(store_url: str) -> None:
             assert await two.ask() == 200
         assert used.count(used[0]) == 1
         assert len(used) == 11
+
+
+async def test_the_logs_words_steer_nothing(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether another key is tried goes by the status that was told, not by the log's cause."""
+
+    def telling(*given: Any) -> GatewayError:
+        error = refusal_of(*given)
+        error.cause = "an unknown key"
+        return error
+
+    monkeypatch.setattr(relay, "refusal_of", telling)
+    unknown = json_reply(400, {"error": {"details": [{"reason": "API_KEY_INVALID"}]}})
+    async with open_two(store_url, **ALONE, providers=KEYS) as two:
+        two.one.script(unknown)
+        two.one.script(chat_stream(["Hi"], USAGE))
+        assert await two.ask() == 200
+        assert len({request.header("authorization") for request in two.one.requests}) == 2
 
 
 async def test_a_limited_key_steps_aside_for_its_time(
