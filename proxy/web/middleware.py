@@ -27,7 +27,7 @@ from proxy.web.trace import TRACE, Trace, cause_of
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: A client that leaves gets no answer; nginx's number says so in logs and metrics.
-CLIENT_GONE: Final = 499
+_GONE: Final = 499
 
 SERVER: Final = "visiongate"
 
@@ -40,7 +40,7 @@ def watch(door: Door, trusted: tuple[Network, ...], *, recorded: bool) -> Middle
         trace = request[TRACE] = Trace(
             request_id(request), client_address(request, trusted), _route(request)
         )
-        status = CLIENT_GONE
+        status = _GONE
         try:
             answer = await handler(request)
             status = answer.status
