@@ -116,10 +116,21 @@ class Connection(web.RequestHandler):
 
     async def _drain_helper(self) -> None:
         """Wait for a client that reads slowly. Raises ConnectionError for one that does not."""
+        try:
+            await self.caught_up(PATIENCE)
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionResetError("the client did not read in time") from None
+
+    async def caught_up(self, patience: float) -> None:
+        """When the client has taken enough for more to be written. Raises TimeoutError where for
+        `patience` seconds it takes nothing, and ConnectionError.
+        """
         left = self._unsent()
         while True:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(patience):
                     return await super()._drain_helper()
             except TimeoutError:
                 pass
@@ -129,9 +140,7 @@ class Connection(web.RequestHandler):
                     self._drain_waiter = None
             before, left = left, self._unsent()
             if left >= before:
-                if self.transport is not None:
-                    self.transport.abort()
-                raise ConnectionResetError("the client did not read in time")
+                raise TimeoutError
 
     def _unsent(self) -> int:
         """Bytes that the network has not taken yet."""

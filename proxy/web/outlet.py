@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time  # made once a second
 
 from proxy.upstream.http1 import header_lines
+from proxy.web.connection import Connection
 
 _GONE = "the client has gone"
 
@@ -52,7 +53,8 @@ _HEADS = {
 
 
 class Outlet:
-    """One response, streamed. `patience`: seconds that what was written has to go out.
+    """One response, streamed. `patience`: seconds for which its client may take nothing, and that
+    its end has to go out.
 
     Its head goes out with what is written first. With `reads_on` a client that has gone is no
     reason to stop: what is written comes to nothing, and only `end` tells. Raises ConnectionError
@@ -97,14 +99,14 @@ class Outlet:
         transport = self._transport
         return transport is not None and not transport.get_write_buffer_size()
 
-    @property
-    def unsent(self) -> int:
-        """Bytes that the network has not taken yet."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-    def drained(self) -> Awaitable[None]:
-        """When it has caught up, or gone."""
-        return self._writer.drain()
+    async def drained(self) -> None:
+        """When the client has caught up, or gone. Raises TimeoutError where for its patience it
+        takes nothing, and ConnectionError.
+        """
+        protocol = self._protocol
+        assert isinstance(protocol, Connection)
+        if protocol.transport is not None:
+            await protocol.caught_up(self._patience)
 
     def write(self, data: bytes) -> bool:
         """One piece of the body; whether the client keeps up. Raises ConnectionError where it has

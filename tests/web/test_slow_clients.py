@@ -139,6 +139,17 @@ async def test_who_never_reads(
         await given_up(gate, upstream)
 
 
+async def test_who_never_reads_for_a_longer_patience(
+    store_url: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """A stream has its own patience, however much less a connection has for what else it sends."""
+    monkeypatch.setattr("proxy.web.connection.PATIENCE", 0.2)
+    upstream.script([Head(), Send(sse({"choices": []})), *[Send(FILLER)] * PIECES])
+    providers = {"openai": {"transport": transport}}
+    async with open_gateway(store_url, upstream.url, patience=0.6, providers=providers) as gate:
+        await given_up(gate, upstream)
+
+
 async def test_who_reads_slowly(
     store_url: str, upstream: ScriptedUpstream, outlets: list[Outlet], transport: str
 ) -> None:
