@@ -48,8 +48,7 @@ def open_certificate(cert: Path, key: Path) -> Certificate:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadCertificate("key", f"{key} is not the key of {cert}") from None
-        reason = (error.reason or "cannot be read").replace("_", " ").lower()
-        raise BadCertificate("cert", f"{cert} and {key} cannot be used: {reason}") from None
+        raise BadCertificate("cert", f"{cert} and {key} cannot be used: {_words(error)}") from None
     return Certificate(context, _until(context, cert))
 
 
@@ -75,7 +74,12 @@ def _until(context: ssl.SSLContext, cert: Path) -> float:
                 (ours if turn % 2 else theirs).do_handshake()
             except ssl.SSLWantReadError:
                 continue
-    except ssl.SSLCertVerificationError as error:
-        raise BadCertificate("cert", f"{cert}: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise BadCertificate("cert", f"{cert}: {_words(error)}") from None
     shown = theirs.getpeercert() or {}
     return ssl.cert_time_to_seconds(str(shown["notAfter"]))
+
+
+def _words(error: ssl.SSLError) -> str:
+    told: str = getattr(error, "verify_message", "")
+    return told or (error.reason or "cannot be read").replace("_", " ").lower()

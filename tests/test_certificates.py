@@ -13,10 +13,12 @@ TESTS = Path(__file__).parent
 GOOD = (TESTS / "upstream/tls/cert.pem", TESTS / "upstream/tls/key.pem")
 SECOND = (TESTS / "tls/second.pem", TESTS / "tls/second.key")
 EXPIRED = (TESTS / "images/tls/expired.pem",) * 2
+CURVE = (TESTS / "tls/curve.pem",) * 2  # secp256k1
 
 REFUSED = {
     "another's key": (GOOD[0], SECOND[1], "key", "second.key is not the key of "),
     "an expired certificate": (*EXPIRED, "cert", "expired.pem: certificate has expired"),
+    "a curve that TLS does not have": (*CURVE, "cert", "curve.pem: no shared cipher"),
     "one of a client": (TESTS / "tls/client.pem", SECOND[1], "cert", "certificate purpose"),
     "an encrypted key": (SECOND[0], TESTS / "tls/encrypted.key", "key", "is encrypted"),
     "a key for a certificate": (GOOD[1], GOOD[1], "cert", "does not hold a certificate in PEM"),
