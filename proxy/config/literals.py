@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 
 from .checks import walk
-from .problems import Problem
 from .yamlfile import read_yaml
 
 _SECRETS: Final = (
@@ -19,9 +18,12 @@ _SECRETS: Final = (
     "providers.*.api_keys.*",
     "admin.token",
     "keys.pepper",
+    "keys.pepper.*",
 )
 #: URLs: their password is one.
 _URLS: Final = ("store.url", "images.egress_proxy")
+
+_ADVICE: Final = "the secret stands in the file; write ${NAME} or ${file:/run/secrets/name}"
 
 #: `$$` is a dollar; the default of a reference is written in the file, too.
 _REFERENCE: Final = re.compile(r"\$\$|\$\{(?:file:[^}]*|[^}:]*)(?::-([^}]*))?\}")
@@ -31,19 +33,8 @@ def literal_secrets(path: FilePath, env: Mapping[str, str]) -> list[str]:
     """A warning for each secret of a right configuration that is not `${NAME}` or `${file:}`."""
     text = path.read_text("utf-8-sig")
     document = read_yaml(text, str(path), env)
-    found = [
-        document.problem(where, "")
-        for where, written in _written(_tuples(yaml.safe_load(text)))
-        if written
-    ]
-    return [_warning(each) for each in found]
-
-
-def _warning(found: Problem) -> str:
-    return (
-        f"{found.file}:{found.line}: {found.path}: the secret stands in the file; write ${{NAME}} "
-        "or ${file:/run/secrets/name}"
-    )
+    written = _written(_tuples(yaml.safe_load(text)))
+    return [str(document.problem(where, _ADVICE)) for where, left in written if left]
 
 
 def _written(data: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -58,7 +49,9 @@ def _written(data: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 def _left(value: object) -> str:
     """The text without its references."""
-    return "" if value is None else _REFERENCE.sub(lambda m: m[1] or "", str(value)).strip(", ")
+    if value is None or isinstance(value, tuple):
+        return ""
+    return _REFERENCE.sub(lambda m: m[1] or "", str(value)).strip(", ")
 
 
 def _password(url: str) -> str:

@@ -248,6 +248,14 @@ def test_check_a_password_in_the_file(tmp_path: Path) -> None:
         assert told(url) == 0
 
 
+def test_check_peppers_in_the_file(tmp_path: Path) -> None:
+    """Of a list of peppers each is warned of that is written there, and no reference is."""
+    file = tmp_path / "visiongate.yaml"
+    file.write_text("keys:\n  pepper:\n  - ${NEW}\n  - a pepper of the file\n")
+    (told,) = literal_secrets(file, {"NEW": "a pepper of the tests"})
+    assert told.startswith(f"{file}:4: keys.pepper[1]: the secret stands in the file; write ${{")
+
+
 def test_check_a_certificate(vg: Visiongate) -> None:
     """A certificate that cannot be used is an error of its option; one that can is none."""
     text = vg.config.read_text()
