@@ -110,7 +110,10 @@ def span_end(text: str) -> int:
         raise ValueError(f"{text!r} is not a span; write it as 2h, 90m or 7d") from None
     if not seconds:
         raise ValueError(f"{text} is no time at all")
-    return int(time.time()) + seconds
+    ends = int(time.time()) + seconds
+    if ends > LAST:
+        raise ValueError(f"{text} is too far away; write 2h, 90m or 7d")
+    return ends
 
 
 def reason(text: str) -> str:

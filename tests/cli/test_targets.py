@@ -134,6 +134,7 @@ def test_not_in_the_configuration(vg: Visiongate) -> None:
         (("disable", "two", "--model", "gpt-4.1"), "no target at the provider 'two'; it has"),
         (("disable", "one", "--for", "soon"), "'soon' is not a span; write it as 2h, 90m or 7d"),
         (("disable", "one", "--for", "0"), "0 is no time at all"),
+        (("disable", "one", "--for", "99999999d"), "99999999d is too far away; write 2h, 90m"),
         (("disable", "one", "--reason", "a\nb"), "a reason is one line of at most 200"),
         (("disable",), "the following arguments are required: PROVIDER"),
     ],
