@@ -69,9 +69,9 @@ def check_label(name: str, value: str) -> tuple[str, str]:
 
 def duration(text: str) -> int:
     """Seconds: `24h`, `90d`, `0`."""
-    from proxy.config.units import parse_duration
+    from proxy.config.units import parse_pause
 
-    return 0 if text == "0" else int(parse_duration(text))
+    return int(parse_pause(text))
 
 
 def overlap(text: str) -> int:
