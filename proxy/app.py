@@ -31,7 +31,6 @@ from proxy.store.layout import SWITCHED
 from proxy.store.ledger import Lease, Ledger
 from proxy.store.marks import Marks
 from proxy.store.presence import Heartbeat, identity
-from proxy.store.survey import server_warnings
 from proxy.store.switches import Pair, Switches
 from proxy.upstream.direct import DirectTransport
 from proxy.upstream.over_aiohttp import AiohttpTransport
@@ -87,14 +86,11 @@ async def open_door(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         await store.check_schema()
-        warnings = await server_warnings(store, config.store.wait_replicas)
         keeping = _keeping(config, await identity(store), metrics, log)
         proxy = egress_proxy(config.images)
         fetcher = await stack.enter_async_context(open_fetcher(metrics.fetches, proxy))
         images = ImageGuard(metrics.image, fetcher, config.server.max_body)
-        door = _assemble(
-            config, store, peppers, keeping, images, metrics, log, draw, patience, warnings
-        )
+        door = _assemble(config, store, peppers, keeping, images, metrics, log, draw, patience)
         house = House(door, keeping)
         for transport in door.upstreams.values():
             stack.push_async_callback(transport.close)
@@ -142,7 +138,6 @@ def _assemble(
     log: logs.Log,
     draw: Callable[[], float],
     patience: float,
-    warnings: Sequence[str],
 ) -> Door:
     """The parts, not yet running."""
     keys = KeyRing(store, peppers, keeping.plans, keep_stale=keeping.grace is not None)
@@ -169,7 +164,6 @@ def _assemble(
         max_body=config.server.max_body,
         patience=patience,
         grace=keeping.grace is not None,
-        warnings=warnings,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +36,9 @@ class Door:
     them in `catalog`.
 
     `draw` is uniform in [0, 1); `patience` is how many seconds a client may read nothing.
-    `warnings` are of the store; `grace`: some requests can be served while it is away. `calls`
-    are those under way, also where no head has come; once `ended` is set, no more are begun.
-    `draining`: no new clients are let in.
+    `grace`: some requests can be served while the store is away. `calls` are those under way, also
+    where no head has come; once `ended` is set, no more are begun. `draining`: no new clients are
+    let in.
     """
 
     models: Mapping[str, Model]
@@ -61,7 +61,6 @@ class Door:
     max_body: int
     patience: float
     grace: bool
-    warnings: Sequence[str]
     calls: set[Endable] = field(default_factory=set)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
