@@ -63,15 +63,13 @@ class TargetDesk:
 
     async def enable(self, provider: str, model: str | None) -> Switched:
         """Let a provider's target of a model serve again, or all of them."""
-        off = await self.board.off()
         name = None if model in (None, ANY_MODEL) else self._name(model)
-        own = [s for s in off if s.provider == provider and name in (None, s.model)]
-        if not own:
-            self._refuse_part(off, provider, self._checked(provider, name))
-        await self.board.turn_on(provider, name or ANY_MODEL)
+        gone = await self.board.turn_on(provider, name or ANY_MODEL)
         off = await self.board.off()
+        if not gone:
+            self._refuse_part(off, provider, self._checked(provider, name))
         pairs = [p for p in self._pairs() if p[1] == provider and name in (None, p[0])]
-        return Switched(self._rows(off, pairs), bool(own), self._still_off(off, provider, name))
+        return Switched(self._rows(off, pairs), bool(gone), self._still_off(off, provider, name))
 
     def _refuse_part(self, off: Iterable[Switch], provider: str, model: str) -> None:
         whole = next((s for s in off if (s.provider, s.model) == (provider, ANY_MODEL)), None)

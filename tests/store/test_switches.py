@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.domain.errors import StoreUnavailable
+from proxy.manage.targets import TargetDesk
 from proxy.store.audit import Audit, read_audit
 from proxy.store.changes import Conflict
 from proxy.store.client import Store
 from proxy.store.layout import TARGETS
 from proxy.store.switches import Switch, SwitchBoard, Switches, covered, read_switches
+from tests.config.samples import SMALL, read
 from tests.gateway import until
 
 PAIRS = (("gpt-4o", "openai"), ("gpt-4o", "azure"), ("gpt-4.1", "openai"))
@@ -82,6 +84,14 @@ async def test_at_once(store: Store, board: SwitchBoard) -> None:
     assert sorted(line["name"] for line in await read_audit(store)) == [
         f"{model} at openai" for model in models
     ]
+
+
+async def test_enabled_by_two(board: SwitchBoard) -> None:
+    """Of two who enable a target at the same time, one is told that it has changed something."""
+    desk = TargetDesk(board, read(SMALL))
+    await board.turn_off(switch())
+    done = await asyncio.gather(desk.enable("openai", None), desk.enable("openai", "gpt-4o"))
+    assert sorted(each.changed for each in done) == [False, True]
 
 
 async def test_somebody_is_always_faster(
