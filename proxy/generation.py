@@ -9,17 +9,16 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from proxy import __version__
-from proxy.certificates import Certificate
 from proxy.config import Config
 from proxy.listeners import Listeners
 from proxy.rules import build_models
 from proxy.store.client import Store
 from proxy.store.opening import StoreAccess, opened_store, try_data
+from proxy.store.shapes import when
 from proxy.store.survey import server_warnings
 
 #: How many of the second figure's microseconds a control group may compute, if not "max"
@@ -63,7 +62,7 @@ class Generation:
             return cls(config, size, access, listeners, warnings, stack.pop_all())
 
     @property
-    def told(self) -> dict[str, str]:
+    def told(self) -> dict[str, str | None]:
         """What the log says of it."""
         here = self.listeners
         ends = {"public": here.public_tls, "admin": here.admin_tls}
@@ -73,7 +72,7 @@ class Generation:
             "store": self.config.store.address,
             "config": self.config.fingerprint,
             "version": __version__,
-            **{f"{name}_certificate_until": _day(c) for name, c in ends.items() if c},
+            **{f"{name}_certificate_until": when(int(c.until)) for name, c in ends.items() if c},
         }
 
 
@@ -88,10 +87,6 @@ def _kept(config: Config, before: Generation | None) -> dict[str, Sequence[socke
     if (was.admin.host, was.admin.port) == (config.admin.host, config.admin.port):
         kept["admin"] = here.admin
     return kept
-
-
-def _day(certificate: Certificate) -> str:
-    return datetime.fromtimestamp(certificate.until, UTC).isoformat().replace("+00:00", "Z")
 
 
 async def _look(config: Config, store: Store) -> list[str]:
