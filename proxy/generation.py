@@ -41,9 +41,9 @@ class Generation:
 
     @classmethod
     def prepare(
-        cls, config: Config, open_store: Callable[[str], Store], before: Generation | None
+        cls, config: Config, open_store: Callable[[str], Store], before: Sequence[Generation]
     ) -> Generation:
-        """Find out whatever is wrong; where a listener stays, so do its sockets.
+        """Find out whatever is wrong; where a listener of `before` stays, so do its sockets.
 
         Raises what `open_store` does; StoreUnavailable, SchemaError, EmbeddedStoreError,
         NotConfigured; BadCertificate; OSError where a port is taken.
@@ -76,16 +76,15 @@ class Generation:
         }
 
 
-def _kept(config: Config, before: Generation | None) -> dict[str, Sequence[socket.socket]]:
+def _kept(config: Config, before: Sequence[Generation]) -> dict[str, Sequence[socket.socket]]:
     """The sockets of the listeners that stay where they are."""
-    if before is None:
-        return {}
-    was, here = before.config, before.listeners
     kept = {}
-    if (was.server.host, was.server.port) == (config.server.host, config.server.port):
-        kept["public"] = here.public
-    if (was.admin.host, was.admin.port) == (config.admin.host, config.admin.port):
-        kept["admin"] = here.admin
+    for each in before:
+        was, here = each.config, each.listeners
+        if (was.server.host, was.server.port) == (config.server.host, config.server.port):
+            kept["public"] = here.public
+        if (was.admin.host, was.admin.port) == (config.admin.host, config.admin.port):
+            kept["admin"] = here.admin
     return kept
 
 

@@ -18,7 +18,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final, NoReturn
@@ -42,8 +42,8 @@ _SOON: Final = 10.0  # a worker that does not live for so long may never live lo
 _LOOK: Final = 1.0
 _AGAIN: Final = 2.0  # where the machine had no room for another process
 
-#: The configuration as it is now, made ready; handed what is served, if anything is.
-Prepare = Callable[[Generation | None], Generation]
+#: The configuration as it is now, made ready; handed what listens, if anything does.
+Prepare = Callable[[Sequence[Generation]], Generation]
 
 
 class Master:
@@ -71,7 +71,7 @@ class Master:
         keep_apart()
         self._signals = Signals()
         try:
-            first = self._prepare(None)
+            first = self._prepare(())
         except BaseException:
             self._signals.undo()
             raise
@@ -148,7 +148,7 @@ class Master:
 
     def _reload(self) -> None:
         try:
-            coming = self._prepare(self._serving or self._coming)
+            coming = self._prepare([*filter(None, (self._coming, self._serving))])
         except Exception as error:
             self._alarm("reload_refused", error=self._why(error))
             return

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -152,38 +150,6 @@ async def test_all_workers_name_the_same_keys(
         await until_total(worker, "requests_total", 2)
         found = [n for n in await worker.metrics() if n.startswith("visiongate_requests_total")]
         assert sorted(n.split('key="')[1].partition('"')[0] for n in found) == ["ci", "other"]
-
-
-async def test_a_reload_to_a_taken_port_is_refused(
-    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
-) -> None:
-    """Where the new port is taken, the old one is served."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
-            worker.change({"server": {"port": port}})
-            assert f"port {port}" in (await worker.told("reload_refused"))["error"]
-            await answered(worker, key)
-
-
-@pytest.mark.parametrize("moved", ["server", "admin"])
-async def test_a_reload_moves_to_another_port(
-    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path, moved: str
-) -> None:
-    """A new port is served after a reload, and the old one no more; the other listener stays."""
-    with ExitStack() as free:
-        taken = [free.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        first, second, third = (each.getsockname()[1] for each in taken)
-    ports = {"server": {"port": first}, "admin": {"port": second}}
-    async with serving(tmp_path, store_url, upstream.url, "5s", **ports) as worker:
-        before = worker.pids
-        worker.change({moved: {"port": third}})
-        await worker.serves("reloaded")
-        await answered(worker, key)
-        assert await worker.metrics()
-        await until(lambda: not any(map(alive, before)))
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", ports[moved]["port"])
 
 
 async def test_every_worker_drains(

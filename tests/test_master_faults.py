@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -125,7 +125,7 @@ def test_many_reloads_are_one(master: Master) -> None:
     """SIGHUP that came several times is obeyed once, and a stop that came with it first."""
     prepared: list[None] = []
 
-    def prepare(before: Generation | None) -> Generation:
+    def prepare(before: Sequence[Generation]) -> Generation:
         prepared.append(None)
         raise ValueError("wrong")
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ def serve(args: Namespace) -> int:
     from proxy.generation import Generation
     from proxy.master import Master
 
-    def prepare(before: Generation | None) -> Generation:
+    def prepare(before: Sequence[Generation]) -> Generation:
         config = read_config(args)
         try:
             with explained(config):
