@@ -104,10 +104,10 @@ def test_the_configuration(values: Mapping[str, str]) -> None:
 
 @pytest.mark.parametrize("drain", [30, 300])
 def test_time_to_drain(drain: int) -> None:
-    """A pod has its drain, five seconds before and ten after it, whatever the drain is."""
+    """A pod has its drain, five seconds before and twenty after it, whatever the drain is."""
     objects = rendered({**GIVEN, "drainSeconds": str(drain)})
     assert config_of(objects).server.drain == drain
-    assert pod(objects)["terminationGracePeriodSeconds"] == drain + 15
+    assert pod(objects)["terminationGracePeriodSeconds"] == drain + 25
 
 
 def test_restricted() -> None:
