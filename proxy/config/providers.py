@@ -19,8 +19,6 @@ from .problems import Path, one_of
 if TYPE_CHECKING:
     from .schema import Config
 
-ServerQuirks = Literal["none", "openai", "gemini", "mistral", "groq", "openrouter", "ollama"]
-
 #: What clients add to a base URL.
 _ENDPOINTS: Final = ("/chat/completions", "/v1/messages", "/messages")
 
@@ -33,6 +31,13 @@ def check_kind(kind: str) -> str:
     if kind not in KINDS:
         raise ValueError(f"must be {one_of(list(KINDS))}")
     return kind
+
+
+def check_quirks(name: str) -> str:
+    """Raise ValueError for what has no row in the table."""
+    if name not in QUIRKS:
+        raise ValueError(f"must be {one_of(list(QUIRKS))}")
+    return name
 
 
 def default_quirks(data: dict[str, Any]) -> Any:

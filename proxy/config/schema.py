@@ -28,7 +28,7 @@ from . import fields as f
 from .block import Block, overlay
 from .images import Images
 from .known import OutputParam, known_model, output_param
-from .providers import ServerQuirks, check_kind, default_image_urls, default_quirks
+from .providers import check_kind, check_quirks, default_image_urls, default_quirks
 
 
 class Tls(Block):
@@ -120,7 +120,7 @@ class Provider(Block):
     kind: Annotated[str, AfterValidator(check_kind)] = "openai"
     base_url: f.BaseUrl
     api_version: f.ApiVersion = ""
-    quirks: ServerQuirks = Field(default_factory=default_quirks)
+    quirks: Annotated[str, AfterValidator(check_quirks)] = Field(default_factory=default_quirks)
     api_key: f.Secret | None = None
     api_keys: tuple[f.Secret, ...] = ()
     image_urls: Literal["forward", "inline"] = Field(default_factory=default_image_urls)
