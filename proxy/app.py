@@ -32,8 +32,7 @@ from proxy.store.ledger import Lease, Ledger
 from proxy.store.marks import Marks
 from proxy.store.presence import Heartbeat, identity
 from proxy.store.switches import Pair, Switches
-from proxy.upstream.direct import DirectTransport
-from proxy.upstream.over_aiohttp import AiohttpTransport
+from proxy.upstream.transports import open_transports
 from proxy.web import admin, ops, public
 from proxy.web.background import Background
 from proxy.web.chat import chat_completions
@@ -152,7 +151,7 @@ def _assemble(
         keys=keys,
         images=images,
         ledger=_ledger(store, keys, keeping, metrics, config.server.support),
-        upstreams={"direct": DirectTransport(), "aiohttp": AiohttpTransport()},
+        upstreams=open_transports(),
         metrics=metrics,
         log=log,
         store=store,

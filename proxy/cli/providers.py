@@ -11,10 +11,8 @@ from typing import Any, Final
 from proxy.cli.output import note, show_table
 from proxy.config import Config
 from proxy.rules import build_providers
-from proxy.upstream.call import Transport
-from proxy.upstream.direct import DirectTransport
-from proxy.upstream.over_aiohttp import AiohttpTransport
 from proxy.upstream.proof import Asked, Proof, prove
+from proxy.upstream.transports import open_transports
 
 #: Of a key that is as long, its last four tell which one it is, and no more.
 _LONG_KEY: Final = 20
@@ -61,7 +59,7 @@ def tell_providers(rows: Sequence[dict[str, Any]]) -> None:
 
 
 async def _prove_all(asked: Sequence[Asked], told: Callable[[Proof], None]) -> list[Proof]:
-    transports: dict[str, Transport] = {"direct": DirectTransport(), "aiohttp": AiohttpTransport()}
+    transports = open_transports()
     try:
         found = await asyncio.gather(
             *(prove(each, transports[each.provider.transport], told) for each in asked)
