@@ -19,7 +19,8 @@ settings.register_profile("fast", derandomize=True, deadline=None)
 settings.register_profile("deep", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
-#: Set to "failed" where every tool is there, so that nothing has a reason to be skipped.
+#: Set to "failed" where every tool is there, so that nothing has a reason to be skipped; else what
+#: is to be said at the end.
 SKIPPED = os.environ.get("VISIONGATE_SKIPPED", "")
 
 OpenGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
@@ -32,6 +33,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if SKIPPED not in ("", "failed"):
+        terminalreporter.write_line(SKIPPED)
 
 
 @pytest.fixture(scope="session")
