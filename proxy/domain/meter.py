@@ -15,7 +15,7 @@ from typing import Any, Final
 from proxy.domain.sse import DONE, END, LARGEST_EVENT, EventSplitter, data_of, whole_events
 from proxy.domain.texts import Texts, decoded
 from proxy.domain.tokenizer import Tokenizer
-from proxy.domain.told import may_tell, told_by, untold, usage_of
+from proxy.domain.told import Told, may_tell, told_by, untold, usage_of
 from proxy.domain.usage import (
     CALLED,
     COMPLETE,
@@ -36,6 +36,9 @@ _NULL: Final = b":null}\n\n"
 
 #: How they end elsewhere, but for the last of a choice; an error does not.
 _GOES_ON: Final = b"null}]}\n\n"
+
+#: How most streams end: one event that tells the usage is before it.
+_LAST: Final = b"}\n\n" + END
 
 
 class StreamMeter:
@@ -139,7 +142,9 @@ class StreamMeter:
         if end:
             self._phase = STREAMING
             self._keep(data[:end])
-        return data[:end] + self._cut(data[end:])
+        rest = data[end:]
+        passed = self._last(rest) if end and rest[-len(_LAST) :] == _LAST else self._cut(rest)
+        return data if len(passed) == len(rest) else data[:end] + passed
 
     def rest(self) -> bytes:
         """The bytes of an event without an end, when the stream is over. Where that is not complete
@@ -215,6 +220,17 @@ class StreamMeter:
                 break
         return b"".join(passed)
 
+    def _last(self, data: bytes) -> bytes:
+        """As `_cut`, of what ends as most streams do."""
+        if data.count(b"\n") != 4 or data[:7] != b"data: {" or data.find(b"\r") >= 0:
+            return self._cut(data)
+        chunk = told_by(data[6 : -len(END)])
+        if chunk is None or chunk.failed:
+            return self._cut(data)
+        passes = self._tells(data[: -len(END)], chunk)
+        self._ends()
+        return data if passes else END
+
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""
         # What most servers send needs no closer look.
@@ -235,10 +251,15 @@ class StreamMeter:
         if chunk is None:
             self._keep(event)
             return True
+        if chunk.failed and not self.complete:
+            self.error, self._failed = data, True
+        return self._tells(event, chunk) and self.error is None
+
+    def _tells(self, event: bytes, chunk: Told) -> bool:
+        """Note what an event tells; whether the client asked for such."""
         usage = usage_of(chunk.usage, chunk.x_groq, self._most)
-        failed = chunk.failed and not self.complete
         if usage is None or not usage.output:
-            if not failed:
+            if self.error is None:
                 self._keep(event)
         else:
             # Some providers send a running total with every chunk: the last one stands, for all
@@ -247,9 +268,6 @@ class StreamMeter:
             self._delivered = 0
         if usage is not None and (usage.output or self._usage is None or not self._usage.output):
             self._usage = usage
-        if failed:
-            self.error, self._failed = data, True
-            return False
         told = usage is not None or chunk.usage is not None
         return self._usage_wanted or not told or chunk.choices != []
 
