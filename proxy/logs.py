@@ -6,6 +6,7 @@ a header or a key.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -27,6 +28,7 @@ class Log:
         self.out = out
         self._lost = 0
         self._rest = b""
+        self._held: list[bytes] = []
 
     def info(self, event: str, **fields: object) -> None:
         self._tell("info", event, fields)
@@ -43,18 +45,34 @@ class Log:
         fields["timestamp"] = datetime.now(UTC)
         self.write(fields)
 
-    def write(self, line: object) -> None:
-        """A line that has all its fields. Where the disk is full or the reader gone, what it tells
-        of goes on all the same; how many lines were lost is told with the next that is written.
+    def write_soon(self, line: object) -> None:
+        """One of many lines that have all their fields: those of one turn of the running loop are
+        one write.
         """
+        if not self._held:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._held.append(_encode(line))
+
+    def write(self, line: object) -> None:
+        """A line that has all its fields."""
+        self._held.append(_encode(line))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Where the disk is full or the reader gone, what a line tells of goes on all the same; how
+        many were lost is told with the next that is written.
+        """
+        held, self._held = self._held, []
+        if not held:
+            return
         out = self.out or sys.stdout.buffer
-        text = self._rest + _encode(line) + b"\n"
+        text = self._rest + b"\n".join([*held, b""])
         try:
             taken = out.write(text)
         except OSError:
             taken = 0
         if not taken:
-            self._lost += 1
+            self._lost += len(held)
             return
         self._rest = text[taken:]  # of a disk that had room for a part, without a buffer
         with contextlib.suppress(OSError):  # it stays in the buffer, for the next flush

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
@@ -89,6 +90,21 @@ class FullDisk(io.RawIOBase):
         return len(taken)
 
 
+class Disk(io.RawIOBase):
+    """One that takes what comes, and knows each write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def write(self, data: Any, /) -> int:
+        self.writes.append(bytes(data))
+        return len(data)
+
+
+def told(write: bytes) -> list[int]:
+    return [json.loads(line)["number"] for line in write.splitlines()]
+
+
 def test_a_full_disk() -> None:
     """A line that cannot be written breaks nothing; those that the buffer had no room for are
     counted, and told of once there is room.
@@ -104,6 +120,22 @@ def test_a_full_disk() -> None:
     *kept, last, told = [line["event"] for line in lines]
     assert (last, told) == ("serving", "log_lines_lost")
     assert lines[-1]["lines"] == 20 - len(kept) > 0
+
+
+async def test_lines_of_one_turn() -> None:
+    """Lines that can wait are one write, in their order, at the end of the loop's turn, or with
+    one that cannot wait.
+    """
+    disk = Disk()
+    log = Log(disk)  # type: ignore[arg-type]
+    for number in range(3):
+        log.write_soon({"number": number})
+    assert disk.writes == []
+    await asyncio.sleep(0)
+    log.write_soon({"number": 3})
+    log.write({"number": 4})
+    await asyncio.sleep(0)
+    assert [told(write) for write in disk.writes] == [[0, 1, 2], [3, 4]]
 
 
 def test_room_for_a_part_of_a_line() -> None:

@@ -56,7 +56,7 @@ def record(door: Door, http: web.BaseRequest, trace: Trace, status: int) -> None
     """Log and count one request. `status` is what was answered."""
     seconds = time.perf_counter() - trace.times[0]
     _measure(door.metrics, trace, status, seconds)
-    door.log.write(_line(http, trace, status, seconds))
+    door.log.write_soon(_line(http, trace, status, seconds))
 
 
 def shown(text: str, length: int = 128) -> str:
