@@ -36,11 +36,11 @@ class DirectTransport:
 
 
 @lru_cache(512)
-def beginning(url: str) -> tuple[Origin, str]:
+def beginning(url: str) -> tuple[Origin, bytes]:
     """The server that a URL leads to, and what every request for it begins with, up to its size."""
     origin, host, target = located(url)
     lines = header_lines({"host": host, **OWN_HEADERS})
-    return origin, f"POST {target} HTTP/1.1\r\n{lines}content-length: "
+    return origin, b"POST %b HTTP/1.1\r\n%bcontent-length: " % (target.encode(), lines)
 
 
 class DirectCall(Answer):
@@ -65,7 +65,7 @@ class DirectCall(Answer):
         outgoing = self._outgoing
         self._origin, begins = beginning(outgoing.url)
         size, lines = outgoing.size, header_lines(outgoing.headers)
-        head = f"{begins}{size}\r\n{lines}\r\n".encode()
+        head = b"%b%d\r\n%b\r\n" % (begins, size, lines)
         kept = self._pool.take(self._origin, self.begun)
         self.attach(kept or await self._connect())
         self._called()
@@ -171,7 +171,7 @@ class _Get(DirectCall):
         self._origin, host, target = located(self._outgoing.url)
         lines = header_lines({"host": host, **GET_HEADERS, **self._outgoing.headers})
         self.attach(await self._connect())
-        self._transport.write(f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode())
+        self._transport.write(b"GET %b HTTP/1.1\r\n%b\r\n" % (target.encode(), lines))
         self._sent = True
         while not self.status:
             await self._more()

@@ -37,13 +37,13 @@ class Head(msgspec.Struct):
     keep: float | None
 
 
-def header_lines(headers: Mapping[str, str]) -> str:
+def header_lines(headers: Mapping[str, str]) -> bytes:
     """Headers, each with its line end. Raises ValueError for one that cannot be sent."""
-    lines = [*map(": ".join, headers.items()), ""]
-    text = "".join(lines)
-    if not text.isascii() or text.encode().translate(None, _SENDABLE):
+    text = "\r\n".join([*map(": ".join, headers.items()), ""])
+    lines = text.encode() if text.isascii() else b""
+    if lines.translate(None, _SENDABLE) != b"\r\n" * len(headers):
         raise ValueError("a header with a character that HTTP does not carry")
-    return "\r\n".join(lines)
+    return lines
 
 
 def read_head(data: bytes | bytearray, seen: int) -> tuple[Head | None, bytes | bytearray]:

@@ -38,17 +38,17 @@ _CLOSED = _Written(keep_alive=False)
 
 # What `name_request` adds to the answers that aiohttp begins is here, too, but the id.
 _HEAD = (
-    " 200 OK\r\nContent-Type: text/event-stream\r\ncache-control: no-cache\r\n"
-    "x-accel-buffering: no\r\nserver: visiongate\r\nDate: "
+    b" 200 OK\r\nContent-Type: text/event-stream\r\ncache-control: no-cache\r\n"
+    b"x-accel-buffering: no\r\nserver: visiongate\r\nDate: "
 )
-_CHUNKED = "\r\nTransfer-Encoding: chunked\r\n"
+_CHUNKED = b"\r\nTransfer-Encoding: chunked\r\n"
 
 #: A head up to the date and from there on, and aiohttp's view of it: by whether the body goes out
 #: in chunks, and the connection is kept.
 _HEADS = {
-    (True, True): ("HTTP/1.1" + _HEAD, _CHUNKED, _KEPT),
-    (True, False): ("HTTP/1.1" + _HEAD, _CHUNKED + "Connection: close\r\n", _CLOSED),
-    (False, False): ("HTTP/1.0" + _HEAD, "\r\n", _CLOSED),
+    (True, True): (b"HTTP/1.1" + _HEAD, _CHUNKED, _KEPT),
+    (True, False): (b"HTTP/1.1" + _HEAD, _CHUNKED + b"Connection: close\r\n", _CLOSED),
+    (False, False): (b"HTTP/1.0" + _HEAD, b"\r\n", _CLOSED),
 }
 
 
@@ -90,8 +90,8 @@ class Outlet:
         # An HTTP/1.0 client knows no chunks: its body ends with the connection.
         self.chunked = chunked = http.version >= HttpVersion11
         begin, framing, self.response = _HEADS[chunked, chunked and http.keep_alive]
-        head = f"{begin}{rfc822_formatted_time()}{framing}{header_lines(headers)}\r\n"
-        self._head = head.encode()  # until it is sent
+        date, lines = rfc822_formatted_time().encode(), header_lines(headers)
+        self._head = b"%b%b%b%b\r\n" % (begin, date, framing, lines)  # until it is sent
 
     @property
     def idle(self) -> bool:

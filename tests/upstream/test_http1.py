@@ -295,9 +295,9 @@ def test_how_long_a_connection_is_kept(hint: str, seconds: float | None) -> None
 
 def test_headers_as_they_are_sent() -> None:
     """Each header has a line of its own, with its end."""
-    assert header_lines({"b": "c d", "e": ""}) == "b: c d\r\ne: \r\n"
-    assert header_lines({"a": "b\tc"}) == "a: b\tc\r\n"
-    assert header_lines({}) == ""
+    assert header_lines({"b": "c d", "e": ""}) == b"b: c d\r\ne: \r\n"
+    assert header_lines({"a": "b\tc"}) == b"a: b\tc\r\n"
+    assert header_lines({}) == b""
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "\x00", "é", "\x7f"])
