@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType, field
@@ -13,9 +14,7 @@ from proxy.metrics import Metrics
 from proxy.web.door import Door
 from proxy.web.trace import Failed, Trace
 
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+_now = partial(datetime.now, UTC)
 
 
 class Line(Struct):
