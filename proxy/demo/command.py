@@ -179,7 +179,10 @@ def curl(base_url: str, key: str) -> str:
 
 
 def _banner(demo: Demo) -> str:
-    command = shlex.quote(sys.argv[0]) if sys.argv[0].endswith("visiongate") else "visiongate"
+    called = sys.argv[0]  # the other terminal may be in another folder
+    command = (
+        shlex.quote(os.path.abspath(called)) if called.endswith("visiongate") else "visiongate"
+    )
     return _BANNER.format(**asdict(demo), command=command)
 
 

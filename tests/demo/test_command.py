@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.demo.command import _upstream
+from proxy.demo.command import Demo, _banner, _upstream
 
 
 async def test_openai_where_there_is_a_key_for_it() -> None:
@@ -28,6 +28,13 @@ async def test_its_own_upstream_otherwise(env: dict[str, str]) -> None:
     async with _upstream(env) as (provider, base_url, _):
         assert provider == "demo"
         assert base_url.startswith("http://127.0.0.1:")
+
+
+def test_its_command_can_be_pasted_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the banner says of usage begins with a whole path, however the demo was called."""
+    monkeypatch.setattr(sys, "argv", [".venv/bin/visiongate", "demo"])
+    text = _banner(Demo(*([""] * 8)))
+    assert f"  {Path.cwd()}/.venv/bin/visiongate -c" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
