@@ -44,6 +44,17 @@ def test_the_units_configuration(tmp_path: Path) -> None:
     assert set(re.findall(r"\$\{([A-Z_]+)", text)) == {"REDIS_URL", "OPENAI_BASE_URL"}
 
 
+def test_the_units_folders(tmp_path: Path) -> None:
+    """Each file goes into a folder that the page makes, or that is systemd's own."""
+    (tmp_path / "systemd/system").mkdir(parents=True)
+    readme = (DEPLOY / "README.md").read_text()
+    lines = re.findall(r"(?m)^install -.*$", readme)
+    assert len(lines) == 5
+    for line in lines:
+        run("sh", "-c", line.replace("/etc/", f"{tmp_path}/"), cwd=ROOT)
+    assert (tmp_path / "sysusers.d/visiongate.conf").is_file()
+
+
 def test_no_other_store(tmp_path: Path) -> None:
     """A terminal in which the unit's environment was not read acts on no store at all."""
     copy = tmp_path / "visiongate.yaml"
