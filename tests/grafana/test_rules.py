@@ -78,13 +78,12 @@ def test_the_recorded_names_are_the_dashboards() -> None:
 
 
 @needs_promtool
-def test_the_readmes_configuration_is_one(tmp_path: Path) -> None:
-    """What README has for Prometheus is accepted by it."""
-    readme = (RULES.parent / "README.md").read_text()
-    (block,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
-    config = tmp_path / "prometheus.yml"
-    config.write_text(block.replace("/etc/prometheus/rules", str(RULES)))
+def test_the_configuration_is_one() -> None:
+    """What README starts Prometheus with is accepted by it, and finds every rule."""
+    config = RULES.parent / "prometheus.yaml"
     promtool("check", "config", config)
+    found = yaml.safe_load(config.read_text())["rule_files"]
+    assert sorted(file for each in found for file in RULES.parent.glob(each)) == FILES
 
 
 def test_the_runbook_has_every_alert() -> None:
