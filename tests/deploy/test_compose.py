@@ -14,7 +14,7 @@ import redis
 
 from proxy.config import load_config
 from proxy.demo.upstream import DEMO_KEY, make_demo_upstream
-from tests.deploy.files import CONFIG, DEPLOY, ENV, read
+from tests.deploy.files import CONFIG, DEPLOY, ENV, read, run, tool
 from tests.gateway import merged
 from tests.valkey import run_valkey
 
@@ -50,6 +50,19 @@ def test_what_must_be_set() -> None:
     example = (DEPLOY / "compose" / "example.env").read_text()
     assert {*wanted, "OPENAI_API_KEY"} == set(re.findall(r"(?m)^(\w+)=$", example))
     assert not re.search(r"(?m)^\w+=.", example)
+
+
+def test_the_readmes_environment(tmp_path: Path) -> None:
+    """What README writes into .env is all that compose insists on, each a secret of its own."""
+    tool("openssl", "apt install openssl")
+    readme = (DEPLOY.parent / "README.md").read_text()
+    (lines,) = re.findall(r"(?ms)^for name in .*?^done > deploy/.env$", readme)
+    (tmp_path / "deploy").mkdir()
+    run("sh", "-c", lines, cwd=tmp_path)
+    words = [x.split("=", 1) for x in (tmp_path / "deploy/.env").read_text().splitlines()]
+    assert {name for name, _ in words} == set(re.findall(r"\$\{(\w+):\?", FILE.read_text()))
+    assert all(len(value) == 48 for _, value in words)
+    assert len({value for _, value in words}) == len(words)
 
 
 def test_what_is_mounted() -> None:
