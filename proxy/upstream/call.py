@@ -26,7 +26,7 @@ BROKEN: Final = "The upstream could not be reached, or broke off its answer. Try
 LATE: Final = "The upstream did not answer in time. Try again."
 
 #: Bytes of a body that are written at a time, and then the loop is for others.
-PART: Final = 64 << 10
+PART: Final = 256 << 10
 
 #: Gets the bytes of a body as they come, in the reader's own turn: it must not block.
 Sink = Callable[[bytes], None]
@@ -76,17 +76,21 @@ class Outgoing(Struct, eq=False):
         """Bytes of the body."""
         return sum(map(len, self.body))
 
-    def parts(self) -> Iterator[bytes]:
-        """What of the body is written at a time: what is small together, what is large in parts."""
-        batch, size = [], 0
+    def parts(self) -> Iterator[bytes | memoryview]:
+        """What of the body is written at a time: what is small together, what is large in parts of
+        PART bytes, none of them copied.
+        """
+        batch, size = list[bytes | memoryview](), 0
         for piece in self.body:
-            for start in range(0, len(piece), PART):
-                part = memoryview(piece)[start : start + PART]
-                batch.append(part)
-                size += len(part)
-                if size >= PART:
-                    yield b"".join(batch)
-                    batch, size = [], 0
+            if batch and size + len(piece) > PART:
+                yield b"".join(batch)
+                batch, size = [], 0
+            if len(piece) > PART:
+                large = memoryview(piece)
+                yield from (large[at : at + PART] for at in range(0, len(large), PART))
+            else:
+                batch.append(piece)
+                size += len(piece)
         yield b"".join(batch)
 
 

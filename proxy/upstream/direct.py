@@ -105,11 +105,12 @@ class DirectCall(Answer):
             if self._finish(connection):
                 self._pool.give(self._origin, connection, self._keep)
 
-    async def _send(self, head: bytes, parts: Iterator[bytes]) -> bool:
+    async def _send(self, head: bytes, parts: Iterator[bytes | memoryview]) -> bool:
         """A large request, as fast as the server reads it; one that answers before it has read all
         is sent no more. Whether all was sent.
         """
-        self._transport.write(head + next(parts))
+        self._transport.write(head)
+        self._transport.write(next(parts))
         for part in parts:
             await asyncio.sleep(0)  # a socket that takes it all gives nobody else a turn
             while not self.status and self._connected.congested:

@@ -38,7 +38,7 @@ BODY_TIME: Final = 29.0
 BODY_RATE: Final = 16 << 10
 
 _SMALL: Final = 32 << 10  # bytes: less than where the reader pauses
-_LARGE: Final = 256 << 10  # bytes above which a body waits for its turns
+_LARGE: Final = 2 << 20  # bytes that hold the loop for a millisecond
 
 
 def bearer_token(http: web.Request) -> str:
@@ -103,21 +103,26 @@ async def _gather(content: StreamReader, limit: int) -> bytes:
     may keep us waiting for BODY_TIME, and gets a second of it back for each BODY_RATE bytes.
     """
     time, patience = asyncio.get_running_loop().time, BODY_TIME
+    parts: list[bytes] = []
+    size = 0
     with io.BytesIO() as body:  # gives its bytes away without a copy
-        while True:
-            began = time()
-            async with asyncio.timeout(patience):
-                part = await content.readany()
+        while not content.at_eof():
+            part = content.read_nowait()
             if not part:
-                return body.getvalue()
-            patience = min(BODY_TIME, patience - (time() - began) + len(part) / BODY_RATE)
-            if body.tell() + len(part) > limit:
+                began = time()
+                async with asyncio.timeout(patience):
+                    part = await content.readany()
+                patience -= time() - began
+            patience = min(BODY_TIME, patience + len(part) / BODY_RATE)
+            size += len(part)
+            if size > limit:
                 raise _too_large(limit)
-            if body.tell() + len(part) <= _LARGE:
-                body.write(part)
-                continue
-            async with turn():  # new pages for it take half a second a gigabyte
-                body.write(part)
+            parts.append(part)
+            if size > _LARGE:
+                async with turn():  # new pages for it take half a second a gigabyte
+                    body.writelines(parts)
+                parts.clear()
+        return body.getvalue() if size > _LARGE else b"".join(parts)
 
 
 def end_is_unsure(http: web.Request) -> bool:
