@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.gateway import HELLO, Gateway, events, open_gateway, until
+from tests.gateway import HELLO, Gateway, events
 from tests.scripted import (
     Close,
     End,
@@ -25,7 +25,7 @@ from tests.scripted import (
     chat_stream,
     sse,
 )
-from tests.web.raw import RawClient, chat_request, connected
+from tests.web.raw import chat_request, connected
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
@@ -152,90 +152,6 @@ async def test_http_1_0_sees_a_failure_as_a_reset(
         assert (await client.head()).status == 200
         with pytest.raises(ConnectionResetError):
             await client.rest()
-
-
-FILLER = b":" + b"x" * 65_000 + b"\n\n"
-PIECES = 450
-
-
-class Flood:
-    """A script of 29 MB, and how much of it has been sent."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-
-    def __call__(self, request: Recorded) -> Iterator[Step]:
-        yield Head()
-        for _ in range(PIECES):
-            yield Send(FILLER)
-            self.sent += 1
-        yield Send(AFTER)
-        yield End()
-
-    async def stalled(self) -> int:
-        """What had been sent when for 50 ms nothing more was."""
-        before = -1
-        async with asyncio.timeout(4):
-            while before != self.sent or not before:
-                before = self.sent
-                await asyncio.sleep(0.05)
-        return self.sent
-
-
-@pytest.fixture
-async def flood(upstream: ScriptedUpstream) -> Flood:
-    script = Flood()
-    upstream.script(script)
-    return script
-
-
-async def start(client: RawClient, key: str) -> None:
-    await client.send(chat_request(key))
-    assert (await client.head()).status == 200
-
-
-async def test_a_client_that_does_not_read_holds_the_upstream_back(
-    gateway: Gateway, flood: Flood
-) -> None:
-    """The upstream stalls while the client reads nothing, and all arrives once it does."""
-    async with connected(gateway.url, receive_buffer=8192) as client:
-        await start(client, await gateway.key())
-        held = await flood.stalled()
-        assert held < PIECES * 3 / 4  # the sockets' own buffers, and little beside
-        assert gateway.door.ledger.live == 1
-        size = sum(map(len, await client.chunks()))
-    assert size == PIECES * len(FILLER) + len(AFTER)
-    line = await gateway.request_line()
-    assert line["ended"] == "complete"
-
-
-@pytest.fixture
-async def impatient(store_url: str, upstream: ScriptedUpstream) -> AsyncIterator[Gateway]:
-    """A gateway that waits a quarter of a second for a client to read."""
-    async with open_gateway(store_url, upstream.url, patience=0.25) as opened:
-        yield opened
-
-
-def dropped(client: RawClient) -> bool:
-    """Whether the server has done away with the connection; only a write can tell."""
-    client.writer.write(b"x")
-    return client.writer.transport.is_closing()
-
-
-async def test_a_client_that_never_reads_is_given_up(
-    impatient: Gateway, upstream: ScriptedUpstream, flood: Flood
-) -> None:
-    """After its patience the gateway closes the upstream, settles, and drops the client."""
-    key = await impatient.key("1M tokens/day")
-    async with connected(impatient.url, receive_buffer=8192) as client:
-        await start(client, key)
-        async with asyncio.timeout(2):
-            await upstream.wait_closed(1)
-        line = await impatient.request_line()
-        await until(lambda: dropped(client))
-    assert line["ended"] == "slow_client"
-    assert flood.sent < PIECES
-    assert (await impatient.used(key))["tokens"][1] == 0
 
 
 async def test_a_withheld_event_does_not_end_a_stream_early(

@@ -96,6 +96,7 @@ async def test_what_is_held(
         await client.send(chat_request(await gate.key()))
         assert (await client.head()).status == 200
         assert await flood.stalled() < PIECES * 3 / 4
+        assert gate.door.ledger.live == 1
         held = waiting(outlets[0])
         assert 0 < held < MOST_HELD
         await asyncio.sleep(0.4)  # twenty intervals, and more than an upstream's silence may last
