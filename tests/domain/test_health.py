@@ -213,18 +213,21 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.some = breaker()
         self.now = 0.0
-        self.under_way: list[tuple[int, bool]] = []  # epoch, whether it was a probe
-        self.closed_at = 0.0
+        self.opened = 0  # how often, by failures
+        #: Epoch; of a probe how often it had opened by then, else -1.
+        self.under_way: list[tuple[int, int]] = []
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 4.9, 5.0, 31.0, 500.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @precondition(lambda self: self.some.lets(self.now))
     @rule()
     def begin(self) -> None:
+        if not self.some.lets(self.now):
+            self.now = self.some.until
+            assert self.some.lets(self.now)
         probe = self.some.state is not State.CLOSED
-        self.under_way.append((self.some.begin(self.now), probe))
+        self.under_way.append((self.some.begin(self.now), self.opened if probe else -1))
         if probe:
             assert self.some.state is State.HALF_OPEN
             assert not self.some.lets(self.now), "two probes at once"
@@ -232,12 +235,12 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.under_way)
     @rule(data=st.data())
     def succeed(self, data: Any) -> None:
-        epoch, probe = self._one(data)
+        epoch, opened = self._one(data)
         before = self.some.state
         self.some.served += 1
         self.some.succeeded(epoch, self.now)
-        if before is State.CLOSED or probe:
-            assert probe or self.some.state is State.CLOSED
+        if before is State.CLOSED or opened == self.opened:
+            assert self.some.state is State.CLOSED
         else:
             assert self.some.state is before, "an old success closed it"
 
@@ -247,6 +250,7 @@ class Model(RuleBasedStateMachine):
         epoch, _ = self._one(data)
         before, current = self.some.state, epoch == self.some.epoch
         self.some.failed(epoch, self.now)
+        self.opened += before is not State.OPEN and self.some.state is State.OPEN
         if not current:
             assert self.some.state is before
         elif before is State.HALF_OPEN:
@@ -270,6 +274,7 @@ class Model(RuleBasedStateMachine):
             epochs = [self.some.begin(self.now) for _ in range(3)]
             for epoch in epochs:
                 self.some.failed(epoch, self.now)
+            self.opened += 1
             assert self.some.state is State.OPEN
 
     @rule()
@@ -285,7 +290,7 @@ class Model(RuleBasedStateMachine):
         if self.some.state is not State.CLOSED:
             assert self.some.lets(self.now + LONGEST_PAUSE)
 
-    def _one(self, data: Any) -> tuple[int, bool]:
+    def _one(self, data: Any) -> tuple[int, int]:
         at = data.draw(st.integers(0, len(self.under_way) - 1))
         return self.under_way.pop(at)
 
