@@ -79,7 +79,9 @@ def kept(gate: Gateway) -> int:
     connector = other._session.connector
     assert connector is not None
     idle = [c for each in direct._pool._idle.values() for c in each if not c.closing]
-    return len(idle) + sum(len(each) for each in connector._conns.values())
+    # aiohttp keeps one that has ended until it looks at it again.
+    alive = [c for each in connector._conns.values() for c, _ in each if c.is_connected()]
+    return len(idle) + len(alive)
 
 
 async def settled_once(stand: FaultStand, runs: int, store_url: str) -> None:
