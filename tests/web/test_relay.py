@@ -17,14 +17,18 @@ from tests.scripted import (
     End,
     Head,
     Pause,
+    Raw,
     Recorded,
+    Reset,
     ScriptedUpstream,
     Send,
+    Sleep,
     Split,
     Step,
     chat_stream,
     sse,
 )
+from tests.web.books import quick
 from tests.web.raw import chat_request, connected
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
@@ -120,14 +124,26 @@ async def test_an_end_mark_without_its_blank_line(
     assert (await gateway.request_line())["ended"] == "complete"
 
 
+FAULTS: dict[str, list[Step]] = {
+    "a close": [Close()],
+    "a reset": [Reset()],
+    "half a chunk": [Raw(b"50\r\n"), Close()],
+    "garbage": [Raw(b"zz\r\n\r\n"), Sleep(60)],
+    "a stall": [Sleep(60)],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("transport", ["direct", "aiohttp"])
 async def test_after_the_end_mark_nothing_is_missed(
-    gateway: Gateway, upstream: ScriptedUpstream
+    store_url: str, upstream: ScriptedUpstream, transport: str, fault: str
 ) -> None:
-    """A connection that drops once [DONE] has come has broken nothing off."""
-    upstream.script([Head(), Send(sse(chunk_of("Hi")) + AFTER), Close()])
-    async with gateway.post(await gateway.key()) as answer:
-        assert (await answer.read()).endswith(AFTER)
-    assert (await gateway.request_line())["ended"] == "complete"
+    """What fails once [DONE] has come breaks nothing off: the client's body ends well."""
+    upstream.script([Head(), Send(sse(chunk_of("Hi")) + AFTER), *FAULTS[fault]])
+    async with quick(store_url, upstream, transport) as gate:
+        async with gate.post(await gate.key()) as answer:
+            assert await answer.read() == sse(chunk_of("Hi")) + AFTER
+        assert (await gate.request_line())["ended"] == "complete"
 
 
 async def test_http_1_0_gets_a_plain_body(gateway: Gateway, upstream: ScriptedUpstream) -> None:
