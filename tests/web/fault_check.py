@@ -121,7 +121,9 @@ def check_charge(cell: Cell, wire: Wire, count: int, input: int, output: int) ->
         assert (input, output) == (wire.usage[0] * count, wire.usage[1] * count), cell.name
     elif cell.verdict not in (BROKEN, STALLED):
         assert output == 0, cell.name
-    elif wire.provider["kind"] != "anthropic":  # of whose output, once begun, part may be hidden
+    elif wire.provider["kind"] == "anthropic":  # its prompt comes first, its output may be hidden
+        assert input == wire.usage[0] * count, cell.name
+    else:
         assert output == (2 * count if cell.stage == "mid-stream" else 0), cell.name
 
 

@@ -13,7 +13,15 @@ import openai
 from tests.scripted import Beneath, Head, Raw, Send, Sleep, Step, error_json
 from tests.web.fault_wire import FRAMINGS, WHOLE, Part, Steps, Wire, on_the_wire
 
-STAGES: Final = ("connect", "headers", "first byte", "first token", "mid-stream", "after [DONE]")
+STAGES: Final = (
+    "connect",
+    "headers",
+    "first byte",
+    "first event",
+    "first token",
+    "mid-stream",
+    "after [DONE]",
+)
 
 
 class Verdict(NamedTuple):
@@ -31,6 +39,8 @@ class Verdict(NamedTuple):
 FAILED: Final = Verdict(openai.InternalServerError, 502, "upstream_failed", charged=False)
 #: Nor has it in time; but the upstream has the request, and may bill what it has read.
 LATE: Final = Verdict(openai.InternalServerError, 504, "upstream_timeout", charged=True)
+#: So it does where more has come than can be held.
+TOO_MUCH: Final = Verdict(openai.InternalServerError, 502, "upstream_failed", charged=True)
 #: The provider's own refusal of this one request.
 LIMITED: Final = Verdict(openai.RateLimitError, 429, "upstream_refused", charged=False)
 #: The 200 is out: an event that tells of the failure, so that no SDK takes what came for all.
@@ -143,6 +153,9 @@ SLOW_DOWN: Final = error_json(429, "Slow down.")
 BROKEN_DOWN: Final = error_json(500, "Broken.")
 
 # Bodies, and what comes in their place.
+PINGED: Final = (HEAD, Part.PING)
+HALF: Final = (HEAD, Part.HALF)
+OPEN_HALF: Final = (TO_THE_END, Part.HALF)
 BEGUN: Final = (HEAD, Part.ROLE)
 OPEN_BEGUN: Final = (TO_THE_END, Part.ROLE)
 WORDS: Final = (*BEGUN, Part.TEXT)

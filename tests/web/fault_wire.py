@@ -12,8 +12,10 @@ from tests.scripted.vendors import fixture
 
 
 class Part(Enum):
-    """What a script sends of the answer, whichever kind's it is; each is whole events."""
+    """What a script sends of the answer, whichever kind's it is; all but HALF are whole events."""
 
+    PING = "what says that an answer is to come, and is none of it"
+    HALF = "half of the first event"
     ROLE = "up to where the first word would come"
     TEXT = "the first two words"
     REST = "the other words, the reason to stop and the usage"
@@ -21,6 +23,7 @@ class Part(Enum):
     ERROR = "the provider's own word that it has failed"
 
 
+_ANSWER = (Part.ROLE, Part.TEXT, Part.REST, Part.DONE)
 Steps = Sequence[Step | Part]
 
 
@@ -40,8 +43,11 @@ class Wire:
 
     def body(self) -> list[bytes]:
         """The whole answer, event by event."""
-        whole = b"".join(self.parts[part] for part in Part if part is not Part.ERROR)
+        whole = b"".join(self.parts[part] for part in _ANSWER)
         return [event + b"\n\n" for event in whole.split(b"\n\n") if event]
+
+
+_COMMENT = b": ping\n\n"
 
 
 def _wire(
@@ -51,11 +57,14 @@ def _wire(
     first_word: bytes,
     says: tuple[str, ...],
     usage: tuple[int, int],
+    ping: bytes = _COMMENT,
 ) -> Wire:
     """From a recorded answer, and one that ends with an error."""
     whole, failed = ([e + b"\n\n" for e in each.split(b"\n\n") if e.strip()] for each in events)
     begun = next(at for at, event in enumerate(whole) if first_word in event)
     cuts = {
+        Part.PING: [ping],
+        Part.HALF: [whole[0][: len(whole[0]) // 2]],
         Part.ROLE: whole[:begun],
         Part.TEXT: whole[begun : begun + 2],
         Part.REST: whole[begun + 2 : -1],
@@ -81,6 +90,7 @@ WIRES = {
         b'"The"',
         ("The", " sunset", " over", " Zürich", " 🌅."),
         (25, 15),
+        b'event: ping\ndata: {"type": "ping"}\n\n',
     ),
 }
 
@@ -126,6 +136,7 @@ def on_the_wire(wire: Wire, framing: str) -> Bytes:
     stages = {
         "headers": (1, head),
         "first byte": (head, begins[0] + 1),
+        "first event": (begins[0] + 1, ends[0] - 1),
         "first token": (ends[role], ends[role + 1] - 1),
         "mid-stream": (ends[role + 2], ends[role + 3] - 1),
         "after [DONE]": (ends[-1], max(ends[-1] + 1, len(data))),

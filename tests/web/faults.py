@@ -1,10 +1,11 @@
 """The fault matrix: at each stage of an answer each fault, and what comes of it. One row a cell.
 
-Stages, of which the third and the fourth are both "before the first token":
+Stages, of which the third to the fifth are all "before the first token":
 
     connect       no connection yet, or no TLS
     headers       the request is sent, and no head has come whole
-    first byte    the head has come, and nothing of the body: another status can still be told
+    first byte    the head has come, and nothing of the body
+    first event   something has come, but no whole event: another status can still be told
     first token   an event has come, and no word
     mid-stream    two words have come
     after [DONE]  all of the answer has come, but perhaps not the end of its body
@@ -33,6 +34,7 @@ from tests.web.fault_steps import (
     FAILED,
     GARBAGE,
     GZIP,
+    HALF,
     HALF_A_HEAD,
     HANG,
     HEAD,
@@ -46,7 +48,9 @@ from tests.web.fault_steps import (
     NO_HTTP,
     OPEN_ALL,
     OPEN_BEGUN,
+    OPEN_HALF,
     OPEN_WORDS,
+    PINGED,
     PLAIN_HTTP,
     REFUNDED,
     SLOW_DOWN,
@@ -55,6 +59,7 @@ from tests.web.fault_steps import (
     STALLED,
     THERE,
     TO_THE_END,
+    TOO_MUCH,
     WORDS,
     At,
     Truncated,
@@ -138,6 +143,39 @@ CELLS: Final = (
     cell(
         "first byte", "bad TLS", FAILED, [HEAD, BAD_RECORD, HANG], [TO_THE_END, Cut()], at=At.SECURE
     ),
+    cell("first event", "reset", FAILED, [*PINGED, Reset()], [*HALF, Reset()]),
+    cell(
+        "first event",
+        "slow drip",
+        LATE,
+        drip(*PINGED, Part.PING),
+        drip(*HALF, Send(b"x")),
+        by="total",
+    ),
+    cell("first event", "truncated", FAILED, Truncated("first event")),
+    cell(
+        "first event",
+        "no end mark",
+        FAILED,
+        [*PINGED, End()],
+        [*PINGED, Close()],
+        [*HALF, End()],
+        [*OPEN_HALF, Close()],
+    ),
+    cell(
+        "first event", "bad framing", FAILED, [*PINGED, BAD_CHUNK, HANG], [*HALF, BAD_CHUNK, HANG]
+    ),
+    cell("first event", "garbage", FAILED, [*PINGED, GARBAGE, HANG], [*HALF, GARBAGE, HANG]),
+    cell("first event", "stall", LATE, [*PINGED, HANG], [*HALF, HANG], by="idle"),
+    cell(
+        "first event",
+        "bad TLS",
+        FAILED,
+        [*PINGED, BAD_RECORD, HANG],
+        [*OPEN_HALF, Cut()],
+        at=At.SECURE,
+    ),
+    cell("first event", "too large", TOO_MUCH, [*PINGED, *HUGE, HANG], [HEAD, *HUGE, HANG]),
     # From here on the client has its 200.
     cell("first token", "reset", BROKEN, [*BEGUN, Reset()], [*OPEN_BEGUN, Reset()]),
     cell("first token", "slow drip", STALLED, drip(*BEGUN, Send(b":"), Send(b"x")), by="total"),
@@ -227,8 +265,9 @@ _WHY: Final[Mapping[str, tuple[Collection[str], Collection[str]]]] = {
     ),
     "an event that comes is of a body": (["headers"], ["error event"]),
     "nothing of a body has come": (["first byte"], ["error event", "too large"]),
-    "what comes here is taken for this answer's": (STAGES[1:5], ["another answer"]),
-    "what comes here is no event of the answer": (STAGES[5:], ["too large", "error event"]),
+    "what it says decides: tests/web/test_first_events.py": (["first event"], ["error event"]),
+    "what comes here is taken for this answer's": (STAGES[1:6], ["another answer"]),
+    "what comes here is no event of the answer": (STAGES[6:], ["too large", "error event"]),
 }
 #: Cells that cannot exist, and why.
 IMPOSSIBLE: Final = {

@@ -9,6 +9,8 @@ from tests.web.fault_stand import open_faults
 from tests.web.fault_steps import STAGES
 from tests.web.faults import ANSWERED, CELLS, IMPOSSIBLE
 
+each_transport = pytest.mark.parametrize("transport", ["direct", "aiohttp"])
+
 
 def test_the_matrix_is_whole() -> None:
     """Each fault is at each stage, or cannot be, and it is told why."""
@@ -20,7 +22,7 @@ def test_the_matrix_is_whole() -> None:
     assert cells | IMPOSSIBLE.keys() == {(stage, fault) for stage in STAGES for fault in faults}
 
 
-@pytest.mark.parametrize("transport", ["direct", "aiohttp"])
+@each_transport
 async def test_every_fault_at_every_stage(store_url: str, transport: str) -> None:
     """What the SDK sees is what the table says: no part is taken for a whole, each is settled
     once, and nothing is left behind."""
@@ -29,9 +31,10 @@ async def test_every_fault_at_every_stage(store_url: str, transport: str) -> Non
         assert not wrong, "\n".join(wrong)
 
 
+@each_transport
 @pytest.mark.parametrize("kind", ["anthropic", "azure"])
-async def test_an_answer_of_another_kind(store_url: str, kind: str) -> None:
+async def test_an_answer_of_another_kind(store_url: str, kind: str, transport: str) -> None:
     """So it is where the answer is translated."""
-    async with open_faults(store_url, ANSWERED, kind=kind) as stand:
+    async with open_faults(store_url, ANSWERED, kind=kind, transport=transport) as stand:
         wrong = await matrix(stand, store_url)
         assert not wrong, "\n".join(wrong)
