@@ -12,7 +12,7 @@ from itertools import cycle, islice
 import pytest
 
 from tests.gateway import HELLO, Gateway, open_gateway
-from tests.scripted import ScriptedUpstream, chat_json, chat_stream, json_reply
+from tests.scripted import ScriptedUpstream, chat_json, json_reply
 from tests.web.raw import RawClient, chat_request, connected
 from tests.web.refusals import refusal
 
@@ -220,13 +220,3 @@ async def test_a_client_that_takes_no_answer(
                     left -= 2_500_000
             await client.reader.readexactly(left)
         await gate.idle()
-
-
-async def test_requests_in_a_row(gate: Gateway, upstream: ScriptedUpstream) -> None:
-    """A hundred requests in one write are answered in their order, each once."""
-    upstream.script(chat_stream(["Hi"]))
-    async with connected(gate.url) as client:
-        for i in range(100):
-            client.writer.write(PROBE.replace(b"host: x", b"host: x\r\nx-request-id: n-%d" % i))
-        for i in range(100):
-            assert (await client.answer()).headers["x-request-id"] == f"n-{i}"
