@@ -17,12 +17,8 @@ from urllib.parse import quote
 import aiohttp
 import yaml
 
-from proxy.store.client import Store
-from proxy.store.directory import Directory
 from tests.gateway import CONFIG, merged, until
-from tests.scripted import (
-    ScriptedUpstream,
-)
+from tests.scripted import ScriptedUpstream
 
 SECRETS = {
     name: f"canary-{name}-5f1d7c0b9e"
@@ -168,13 +164,3 @@ async def standing(folder: Path, store: str, upstream: ScriptedUpstream) -> Asyn
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-
-
-async def make_key(store_url: str) -> str:
-    store = Store.open(store_url)
-    try:
-        directory = Directory(store, (SECRETS["pepper"],))
-        await directory.create_team("vision")
-        return (await directory.create_key("vision", "ci")).secret
-    finally:
-        await store.close()

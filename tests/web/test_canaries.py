@@ -33,7 +33,8 @@ from tests.scripted import (
 )
 from tests.scripted.steps import Recorded
 from tests.valkey import run_valkey
-from tests.web.canaries import SECRETS, Stand, forms, make_key, standing
+from tests.web.canaries import SECRETS, Stand, forms, standing
+from tests.web.workers import make_key
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
@@ -120,7 +121,7 @@ async def test_no_secret_gets_out(tmp_path: Path, upstream: ScriptedUpstream) ->
         store = bare.replace("unix://", f"unix://:{SECRETS['store']}@")
         async with standing(tmp_path, store, upstream) as stand:
             line = await stand.told("serving")
-            url, key = line["public"], await make_key(store)
+            url, key = line["public"], await make_key(store, pepper=SECRETS["pepper"])
             secrets = {**SECRETS, "client": key, "unknown": "vg_" + "x" * 36}
             for name, body in {**REQUESTS, **BODIES}.items():
                 await stand.ask(name, url, key, body)
@@ -168,7 +169,8 @@ async def without_store(
 def there(stand: Stand, upstream: ScriptedUpstream) -> None:
     """That everything has happened, and that the search finds what is there."""
     sent = b"".join(request.body for request in upstream.requests)
-    assert all(form in sent for form in list(forms(SECRETS["prompt"]))[:1])
+    for name in ("prompt", "image"):  # the image in base64 alone
+        assert any(form in sent for form in forms(SECRETS[name])), name
     assert SECRETS["provider"] in str(upstream.requests[0].headers)
     log = stand.seen.texts["log"]
     for word in (b'"level":"debug"', b"reload_refused", b'"status":500', b'"status":503', b"ci"):

@@ -156,11 +156,13 @@ def alive(pid: int) -> bool:
     return True
 
 
-async def make_key(store_url: str, team: str = "vision", name: str = "ci") -> str:
+async def make_key(
+    store_url: str, team: str = "vision", name: str = "ci", *, pepper: str = PEPPER
+) -> str:
     """A key of 1M tokens a day, without a gateway; its team is made if there is none."""
     store = Store.open(store_url)
     try:
-        directory = Directory(store, (PEPPER,))
+        directory = Directory(store, (pepper,))
         if team not in await directory.team_names():
             await directory.create_team(team)
         limits = (parse_limit("1M tokens/day"),)
