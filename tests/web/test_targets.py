@@ -256,10 +256,8 @@ async def test_a_cap_holds_for_many_at_once(store_url: str) -> None:
         over.set()
         assert sorted(await asyncio.gather(*asking)) == [200] * 3 + [503] * 9
         assert two.standing("one").in_flight == 0
-        line = next(x for x in two.gate.log_lines() if x["status"] == 503)
-        assert line["reason"] == "no_target"
-        refused_ones = [x for x in two.gate.log_lines() if x["status"] == 503]
-        assert all(x.get("output_tokens", 0) == 0 for x in refused_ones)
+        told = [x["reason"] for x in two.gate.log_lines() if x["status"] == 503]
+        assert told == ["no_target"] * 9
         await two.gate.idle()
         used = await two.gate.used(two.key)
         assert used["requests"] == (3, 0)
