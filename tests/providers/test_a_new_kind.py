@@ -16,6 +16,7 @@ from proxy.upstream.proof import Asked, prove
 from tests.gateway import HELLO, Gateway, make_config, open_gateway
 from tests.providers import toy
 from tests.scripted import End, Head, Recorded, ScriptedUpstream, Send, Step, json_reply, sse
+from tests.web.vendors import sdk
 
 OVER = {"over": {"heard": 40, "said": 6}}
 SAID = [{"say": "Hel"}, {"say": "lo."}]
@@ -49,10 +50,6 @@ def answer(asked: Recorded) -> Iterable[Step]:
         return json_reply(200, [*SAID, OVER])
     events = [Send(sse(one)) for one in (*SAID, OVER)]
     return [Head(200, (("Content-Type", "text/event-stream"),)), *events, End()]
-
-
-def sdk(gate: Gateway, key: str) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{gate.url}/v1", api_key=key, max_retries=0)
 
 
 ASK: Any = {**HELLO, "model": "small"}

@@ -27,6 +27,7 @@ from tests.scripted.anthropic import (
     stream,
 )
 from tests.web.refusals import refused
+from tests.web.vendors import sdk
 
 MODEL = "claude-sonnet-4-5"
 ASK: dict[str, Any] = {
@@ -74,10 +75,6 @@ def opened(store_url: str, upstream: ScriptedUpstream, path: str = "") -> Any:
     return open_gateway(
         store_url, upstream.url, providers={"anthropic": provider}, models={MODEL: model}
     )
-
-
-def sdk(gate: Gateway, key: str) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{gate.url}/v1", api_key=key, max_retries=0)
 
 
 async def streamed(client: openai.AsyncOpenAI, **more: Any) -> Any:
@@ -352,11 +349,10 @@ async def test_a_stream_that_is_cut_anywhere(gate: Gateway, upstream: ScriptedUp
     cuts = range(1, len(came) - 1, len(came) // 20)
     key = await gate.key("1000 requests/day")
     async with sdk(gate, key) as client:
-        once = client.with_options(max_retries=0)
         for cut in cuts:
             upstream.script([HEAD, Send(came[:cut]), End()])
             with pytest.raises(openai.APIError):
-                await taken(await once.chat.completions.create(**ASK, stream=True), [])
+                await taken(await client.chat.completions.create(**ASK, stream=True), [])
     await gate.idle()
     assert await gate.used(key) == {"requests": (len(cuts), 0)}
 

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai._base_client import BaseClient
 
-from tests.gateway import Gateway, merged, open_gateway
+from tests.gateway import Gateway, open_gateway
 from tests.scripted import Close, End, Head, ScriptedUpstream, Send, Sleep, Step, error_json, sse
 
 HANG = Sleep(60)
@@ -115,7 +115,7 @@ async def test_what_the_sdk_makes_of_it(
     once an answer has begun.
     """
     upstream.script(case.steps)
-    async with open_gateway(store_url, upstream.url, **merged(case.config, {})) as gate:
+    async with open_gateway(store_url, upstream.url, **case.config) as gate:
         key = "vg_wrong" if case.key is None else await gate.key(*case.key)
         with pytest.raises(openai.APIError) as caught:
             await heard(gate, key, {**ASK, **case.ask, "stream": stream})

@@ -29,7 +29,7 @@ from tests.scripted import (
 )
 from tests.web.raw import chat_request, connected
 from tests.web.refusals import refused
-from tests.web.two import USAGE, Two, open_two
+from tests.web.two import AVAILABLE, USAGE, Two, open_two
 from tests.web.under_way import LEAVE, WORD
 
 UNAVAILABLE = (503, "server_error", None)
@@ -92,16 +92,12 @@ async def test_a_breaker_closes_after_a_success(store_url: str, clock: Clock) ->
     """The first request after the pause is the probe, and its answer opens the way."""
     async with open_two(store_url, **alone()) as two:
         await opened(two)
-        assert (await two.gate.metrics())[
-            'visiongate_target_available{model="gpt-4o",provider="one"}'
-        ] == 0
+        assert (await two.gate.metrics())[AVAILABLE % "one"] == 0
         two.one.script(ANSWER)
         clock.now += 5
         for _ in range(3):
             assert await two.ask() == 200
-        assert (await two.gate.metrics())[
-            'visiongate_target_available{model="gpt-4o",provider="one"}'
-        ] == 1
+        assert (await two.gate.metrics())[AVAILABLE % "one"] == 1
 
 
 @pytest.mark.parametrize("body", [HELLO, WHOLE], ids=["stream", "whole"])
