@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.cli.commands import Visiongate
@@ -147,6 +145,6 @@ def test_wrong_usage(vg: Visiongate, words: tuple[str, ...], told: str) -> None:
 
 def test_help(vg: Visiongate) -> None:
     """The help says what happens to requests under way, and has an example."""
-    text: Any = vg.bare("target", "disable", "--help").out
-    assert "requests under way are\nfinished" in text or "requests under way are finished" in text
+    text = " ".join(vg.bare("target", "disable", "--help").out.split())
+    assert "requests under way are finished" in text
     assert "visiongate target disable openai --for 2h" in text
