@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from tests.gateway import until
 from tests.scripted import ScriptedUpstream, chat_stream
 from tests.test_master import answered
+from tests.valkey import free_ports
 from tests.web.under_way import USAGE
 from tests.web.workers import Worker, alive, make_key, serving
 
@@ -23,12 +23,6 @@ async def key(store_url: str, upstream: ScriptedUpstream) -> str:
     """A key of 1M tokens a day; requests are answered with USAGE."""
     upstream.script(chat_stream(["one"], USAGE))
     return await make_key(store_url)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as free:
-        taken = [free.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in taken]
 
 
 async def test_a_reload_to_a_taken_port_is_refused(

