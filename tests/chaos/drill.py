@@ -12,22 +12,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.chaos.books import as_charged, summed
 from tests.chaos.forwarder import Forwarder, run_forwarder
-from tests.chaos.outages import Load
+from tests.chaos.outages import Fault, Load, failover, late_failover
 from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand, tell, until
-from tests.valkey import free_ports
 
 TEAM = "drill"
 CLIENTS = 32
 REACTION = 5.0
-#: For how long the replica had not heard of the primary when it died, where it was `late`.
-LATE = 1.0
 
 
 @dataclass
@@ -55,7 +52,7 @@ class Drilled:
         ended = self.ended
         cells = (
             self.wait_replicas,
-            f"{LATE:g} s behind" if self.late else "in step",
+            "1 s behind" if self.late else "in step",
             ended["complete", 200],
             self.cut,
             ended["refused", 503],
@@ -93,7 +90,7 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def run_nodes(folder: Path) -> Any:
+def run_nodes(folder: Path) -> Iterator[Nodes]:
     with (
         run_server(folder / "primary") as primary,
         run_forwarder(primary.port) as link,
@@ -107,11 +104,13 @@ def in_step(replica: Server) -> bool:
     return bool(replica.info("replication")["master_link_status"] == "up")
 
 
-def promote(nodes: Nodes) -> None:
-    """What an operator does: `REPLICAOF NO ONE`, and the address leads there."""
-    with nodes.replica.client() as client:
-        client.execute_command("REPLICAOF", "NO", "ONE")
-    nodes.address.switch(nodes.replica.port)
+def failing(nodes: Nodes, *, late: bool) -> Fault:
+    """The primary dies, and an operator promotes its replica: `REPLICAOF NO ONE`, and the address
+    leads there.
+    """
+    if late:
+        return late_failover(nodes.primary, nodes.replica, nodes.address, nodes.link)
+    return failover(nodes.primary, nodes.replica, nodes.address)
 
 
 async def drill(
@@ -125,13 +124,11 @@ async def drill(
         stand = stack.enter_context(run_stand(folder / "fleet", nodes.address.url, store=store))
         load = Load(stand, await stand.keys(TEAM, CLIENTS, "1G tokens/day"), TEAM, reaction)
         running = await load.begin()
-        if late:
-            nodes.link.switch(*free_ports(1))
-            await asyncio.sleep(LATE)  # of writes that the replica does not hear of
-        nodes.primary.kill()
+        fault = failing(nodes, late=late)
+        await asyncio.to_thread(fault.begin)
         killed_at = time.monotonic()
         await asyncio.sleep(reaction)  # until somebody acts
-        promote(nodes)
+        await asyncio.to_thread(fault.end)
         promoted_at = time.monotonic()
         if wait_replicas:  # else there is nobody to wait for
             words = ("--replicaof", "127.0.0.1", str(nodes.replica.port))

@@ -11,11 +11,10 @@ from proxy.store.layout import records_key
 from tests.chaos.admission import IMAGES, admission
 from tests.chaos.allowed import ALLOW, allowed
 from tests.chaos.cuts import cuts
-from tests.chaos.drill import drill
-from tests.chaos.forwarder import run_forwarder
+from tests.chaos.drill import drill, failing, in_step, run_nodes
 from tests.chaos.kills import kills
 from tests.chaos.lost_target import lost_target
-from tests.chaos.outages import FAULTS, failover, late_failover, outage
+from tests.chaos.outages import FAULTS, outage
 from tests.chaos.scrape import scrape
 from tests.chaos.server import Server, run_server
 from tests.chaos.stand import Stand, run_stand, tell, until
@@ -90,20 +89,12 @@ async def test_store_away_and_allowed(
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_failover(server: Server, tmp_path: Path, late: bool) -> None:
+async def test_failover(tmp_path: Path, late: bool) -> None:
     """A replica that takes the dead primary's place has the same books, or its loss is told."""
-    with (
-        run_forwarder(server.port) as link,
-        run_server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(link.port)) as replica,
-        run_forwarder(server.port) as forwarder,
-        run_stand(tmp_path / "fleet", forwarder.url) as stand,
-    ):
-        await until(lambda: replica.info("replication")["master_link_status"] == "up", 10)
-        fault = failover(server, replica, forwarder)
-        if late:
-            fault = late_failover(server, replica, forwarder, link)
+    with run_nodes(tmp_path) as nodes, run_stand(tmp_path / "fleet", nodes.address.url) as stand:
+        await until(lambda: in_step(nodes.replica), 10)
         name = f"dead, and its {'late ' * late}replica promoted"
-        await outage(stand, fault, name, seconds=3, clients=32)
+        await outage(stand, failing(nodes, late=late), name, seconds=3, clients=32)
 
 
 async def test_killed_workers(server: Server, tmp_path: Path) -> None:
