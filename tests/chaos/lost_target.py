@@ -146,7 +146,8 @@ def _judge(sent: list[Sent], failed: list[float], workers: int) -> None:
     assert {each.status for each in sent} == {200}, "somebody saw an error before a first byte"
     assert set(ended) <= {"200 complete", "200 broken"}
     broken = [each for each in sent if each.ended == "broken"]
-    assert all(b'"error"' in each.last or each.words for each in broken)
+    assert all(b'"server_error"' in each.last for each in broken)
+    assert all(each.order.tag.startswith("during:") for each in broken)
     assert len(broken) <= 2 * ON_THEIR_WAY * workers
     # What was on its way, what opened the breaker, and a probe each pause, twice as long each time.
     assert max(failed) <= FAILURES + 3 * ON_THEIR_WAY
