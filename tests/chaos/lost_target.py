@@ -9,13 +9,10 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from tests.chaos.books import Books, Row, as_charged
 from tests.chaos.provider import Order
 from tests.chaos.stand import Key, Stand, run_provider, run_stand, show, until
 from tests.chaos.traffic import Sent, ask
-from tests.gateway import samples
 
 FAILURES, PAUSE = 5, 0.5
 #: Requests of one worker that may be on their way to a target when it dies.
@@ -115,24 +112,15 @@ async def _load(
     return list(await asyncio.gather(*under_way))
 
 
-async def _samples(stand: Stand) -> list[dict[str, float]]:
-    async def one(session: aiohttp.ClientSession, url: str) -> dict[str, float]:
-        async with session.get(f"{url}/metrics") as answer:
-            return samples(await answer.text())
-
-    async with aiohttp.ClientSession() as session:
-        return await asyncio.gather(*(one(session, w.admin) for w in stand.fleet.workers))
-
-
 async def _is_available(stand: Stand, value: float) -> bool:
     """Whether all workers say so of the first target."""
-    return {found[AVAILABLE] for found in await _samples(stand)} == {value}
+    return {found[AVAILABLE] for found in await stand.metrics()} == {value}
 
 
 async def _failed(stand: Stand) -> list[float]:
     """Attempts at the first target that another one followed, by worker."""
     outcomes = ("upstream_failed", "maybe_billed")
-    return [sum(found.get(ATTEMPTS % o, 0) for o in outcomes) for found in await _samples(stand)]
+    return [sum(found.get(ATTEMPTS % o, 0) for o in outcomes) for found in await stand.metrics()]
 
 
 def _judge(sent: list[Sent], failed: list[float], workers: int) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import aiohttp
 import msgspec
 
 from proxy.domain.identity import KeyRecord
@@ -156,7 +155,7 @@ async def soak(stand: Stand, *, minutes: float) -> None:
 async def _judge(stand: Stand, run: Soak, vitals: list[Vitals]) -> None:
     for team in (TEAM, "soak-spent", "soak-cut"):
         stand.books.agree(team)
-    samples = [await _metrics(worker.admin) for worker in stand.fleet.workers]
+    samples = await stand.metrics()
     served = (await stand.provider.records("soak:")).values()
     delivered = sum(r.words for r in served if not r.tag.startswith("soak:cut:"))
     asked = sum(1 for r in served if not r.tag.startswith("soak:cut:"))
@@ -210,10 +209,3 @@ def _sum(samples: list[dict[str, float]], name: str, *labels: str) -> float:
         for series, value in sample.items()
         if series.partition("{")[0] == name and all(label in series for label in labels)
     )
-
-
-async def _metrics(admin: str) -> dict[str, float]:
-    async with aiohttp.ClientSession() as session, session.get(f"{admin}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
-    return {name: float(value) for name, _, value in pairs}

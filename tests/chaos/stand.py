@@ -21,7 +21,7 @@ from proxy.store.directory import Directory
 from tests.chaos.books import Books
 from tests.chaos.provider import Served
 from tests.fleet import ROOT, Fleet, run_fleet
-from tests.gateway import PEPPER
+from tests.gateway import PEPPER, samples
 
 
 class Provider:
@@ -91,6 +91,16 @@ class Stand:
 
     def urls(self) -> list[str]:
         return [worker.url for worker in self.fleet.workers]
+
+    async def metrics(self) -> list[dict[str, float]]:
+        """Of each worker every sample."""
+
+        async def scraped(session: aiohttp.ClientSession, url: str) -> dict[str, float]:
+            async with session.get(f"{url}/metrics") as answer:
+                return samples(await answer.text())
+
+        async with aiohttp.ClientSession() as session:
+            return await asyncio.gather(*(scraped(session, w.admin) for w in self.fleet.workers))
 
     async def free(self, *teams: str, seconds: float = 5.0) -> float:
         """Wait until no reservation of the teams is left; how long that took."""
