@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from proxy.forked import pause_after
 from proxy.store.embedded import EmbeddedValkey
 from proxy.store.layout import SCHEMA, VERSION
 from tests.gateway import events, open_gateway, until
-from tests.masters import forked, generation, idle_master, signals_sent
 from tests.scripted import Head, ScriptedUpstream, Send, chat_stream
 from tests.store.processes import servers
 from tests.web.under_way import HANG, USAGE, WORD, halting, under_way
@@ -251,41 +249,3 @@ async def test_the_embedded_store_outlives_the_last_worker(
     with EmbeddedValkey(data) as valkey:
         async with open_gateway(valkey.url, upstream.url) as another:
             assert await another.used(key) == {"tokens": (15, 0)}
-
-
-@pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    return signals_sent(monkeypatch)
-
-
-@pytest.mark.parametrize("serving", [True, False])
-def test_workers_that_do_not_start(
-    killed: list[tuple[int, int]], tmp_path: Path, serving: bool
-) -> None:
-    """Where a new configuration's worker dies before all serve, the others of it are stopped, and
-    what was served goes on; at the first start all is over.
-    """
-    master = idle_master(tmp_path)
-    old, new = generation(1), generation(2)
-    if serving:
-        master._serving = old
-        forked(master, 1, old, ready=True)
-    master._take_in(new)
-    forked(master, 2, new, ready=True)
-    dead = forked(master, 3, new)
-    del master._workers[3]
-    master._died(dead, 1, dead.born)
-    assert master._coming is None
-    assert killed[0] == (2, signal.SIGTERM)
-    assert (master._stops, master._code) == ((0, 0) if serving else (1, 1))
-    assert (1, signal.SIGTERM) not in killed
-
-
-def test_a_worker_that_hangs(killed: list[tuple[int, int]], tmp_path: Path) -> None:
-    """A worker that has not told for a minute that it lives is killed; no other is."""
-    master = idle_master(tmp_path)
-    served = generation(2)
-    forked(master, 1, served, heard=time.monotonic() - 61)
-    forked(master, 2, served, heard=time.monotonic() - 50)
-    master._reap()
-    assert killed == [(1, signal.SIGKILL)]

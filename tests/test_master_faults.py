@@ -1,4 +1,6 @@
-"""A master whose machine has no room, no process or no reader of its log left."""
+"""A master whose workers do not start, hang or die, or whose machine has no room, no process or no
+reader of its log left.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ from proxy.signals import Signals
 from tests.gateway import CONFIG, PEPPER, merged, until
 from tests.masters import forked, generation, idle_master, signals_sent
 from tests.scripted import ScriptedUpstream, chat_stream
-from tests.test_master import alive, answered, until_total
+from tests.test_master import answered, until_total
 from tests.web.under_way import USAGE
-from tests.web.workers import make_key, serving
+from tests.web.workers import alive, make_key, serving
 
 
 async def test_metrics_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +159,39 @@ def test_a_slow_reload(master: Master, killed: list[tuple[int, int]]) -> None:
     assert killed == [(1, signal.SIGKILL)]
 
 
+@pytest.mark.parametrize("serves", [True, False])
+def test_workers_that_do_not_start(
+    killed: list[tuple[int, int]], tmp_path: Path, serves: bool
+) -> None:
+    """Where a new configuration's worker dies before all serve, the others of it are stopped, and
+    what was served goes on; at the first start all is over.
+    """
+    master = idle_master(tmp_path)
+    old, new = generation(1), generation(2)
+    if serves:
+        master._serving = old
+        forked(master, 1, old, ready=True)
+    master._take_in(new)
+    forked(master, 2, new, ready=True)
+    dead = forked(master, 3, new)
+    del master._workers[3]
+    master._died(dead, 1, dead.born)
+    assert master._coming is None
+    assert killed[0] == (2, signal.SIGTERM)
+    assert (master._stops, master._code) == ((0, 0) if serves else (1, 1))
+    assert (1, signal.SIGTERM) not in killed
+
+
+def test_a_worker_that_hangs(killed: list[tuple[int, int]], tmp_path: Path) -> None:
+    """A worker that has not told for a minute that it lives is killed; no other is."""
+    master = idle_master(tmp_path)
+    served = generation(2)
+    forked(master, 1, served, heard=time.monotonic() - 61)
+    forked(master, 2, served, heard=time.monotonic() - 50)
+    master._reap()
+    assert killed == [(1, signal.SIGKILL)]
+
+
 @pytest.mark.parametrize(
     ("stops", "code", "told"),
     [
@@ -196,24 +231,18 @@ async def test_signals_before_it_serves(tmp_path: Path) -> None:
     async with asyncio.timeout(20):
         with store, (await asyncio.get_running_loop().sock_accept(store))[0]:
             process.send_signal(signal.SIGHUP)
-            await asyncio.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
 
 
-@pytest.fixture
-async def key(store_url: str, upstream: ScriptedUpstream) -> str:
-    """A key of 1M tokens a day; requests are answered with USAGE."""
-    upstream.script(chat_stream(["one"], USAGE))
-    return await make_key(store_url)
-
-
 async def test_nobody_reads_the_log(
-    store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     """Where the log's reader has gone, requests, scrapes and a dead worker's successor come as
     ever, and all counts stay.
     """
+    upstream.script(chat_stream(["one"], USAGE))
+    key = await make_key(store_url)
     async with serving(tmp_path, store_url, upstream.url, "5s") as worker:
         worker.process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
         await answered(worker, key, 2)
