@@ -18,7 +18,6 @@ from grafana.source.layout import as_text
 from grafana.source.queries import LABELS
 from grafana.source.table import DASHBOARDS
 from tests.grafana.boards import BOARDS, FOLDER, panels, queries
-from tests.grafana.prometheus import RULES
 from tests.web.test_metrics import CONTRACT
 
 SCHEMA: Final = Path(__file__).parent / "schema"
@@ -167,28 +166,6 @@ def test_every_metric_is_on_a_dashboard() -> None:
     """Each metric of the contract is shown, and none is that is not there."""
     shown = named("\n".join(query.expr for query in queries()))
     assert shown == CONTRACT.keys() == LABELS.keys()
-
-
-def test_rules_name_what_there_is() -> None:
-    """Each metric of a rule is one of the contract's."""
-    groups = [
-        g for file in RULES.glob("*.yaml") for g in yaml.safe_load(file.read_text())["groups"]
-    ]
-    recorded = re.compile(r"\w+:visiongate_\w+:\w+")
-    for rule in (rule for group in groups for rule in group["rules"]):
-        bare = recorded.sub("", rule["expr"])
-        assert named(bare) <= CONTRACT.keys(), rule
-
-
-def test_recorded_series_are_there() -> None:
-    """What queries and alerts read under a recorded name is recorded."""
-    groups = [
-        g for file in RULES.glob("*.yaml") for g in yaml.safe_load(file.read_text())["groups"]
-    ]
-    rules = [rule for group in groups for rule in group["rules"]]
-    text = "\n".join([*(query.expr for query in queries()), *(rule["expr"] for rule in rules)])
-    read = set(re.findall(r"\w+:visiongate_\w+:\w+", text))
-    assert read <= {rule["record"] for rule in rules if "record" in rule}
 
 
 def test_what_is_provisioned() -> None:

@@ -11,13 +11,18 @@ import pytest
 import yaml
 
 from grafana.source.queries import RECORDED, Queries
-from tests.grafana.boards import filled
+from tests.grafana.boards import filled, queries
 from tests.grafana.prometheus import MISSING, PROMTOOL, RULES
+from tests.grafana.test_boards import named
+from tests.web.test_metrics import CONTRACT
 
 FILES: Final = sorted(RULES.glob("*.yaml"))
 TESTS: Final = sorted(RULES.glob("tests/*.yaml"))
-GROUPS: Final = [g for file in FILES for g in yaml.safe_load(file.read_text())["groups"]]
-ALERTS: Final = {r["alert"]: r for group in GROUPS for r in group["rules"] if "alert" in r}
+RECORDED_NAME: Final = re.compile(r"\w+:visiongate_\w+:\w+")
+
+_GROUPS: Final = [g for file in FILES for g in yaml.safe_load(file.read_text())["groups"]]
+ALL: Final = [rule for group in _GROUPS for rule in group["rules"]]
+ALERTS: Final = {rule["alert"]: rule for rule in ALL if "alert" in rule}
 
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason=MISSING)
 
@@ -73,8 +78,21 @@ def test_an_alert_says_what_to_do(name: str) -> None:
 
 def test_the_recorded_names_are_the_dashboards() -> None:
     """What the dashboards read of recorded sums is recorded as they expect."""
-    found = {r["record"]: r["expr"] for group in GROUPS for r in group["rules"] if "record" in r}
+    found = {rule["record"]: rule["expr"] for rule in ALL if "record" in rule}
     assert {name: found.get(name) for name in RECORDED} == RECORDED
+
+
+def test_rules_name_what_there_is() -> None:
+    """Each metric of a rule is one of the contract's."""
+    for rule in ALL:
+        assert named(RECORDED_NAME.sub("", rule["expr"])) <= CONTRACT.keys(), rule
+
+
+def test_recorded_series_are_there() -> None:
+    """What queries and alerts read under a recorded name is recorded."""
+    text = "\n".join([*(query.expr for query in queries()), *(rule["expr"] for rule in ALL)])
+    read = set(RECORDED_NAME.findall(text))
+    assert read <= {rule["record"] for rule in ALL if "record" in rule}
 
 
 @needs_promtool
