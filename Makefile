@@ -37,7 +37,7 @@ soak: $(VENV)/.dev  ## mixed traffic, then 1,000 open streams, for MINUTES (10) 
 	MINUTES=$(MINUTES) $(BIN)/pytest -p no:cacheprovider -m soak -s --tb=short tests/chaos
 
 fuzz: $(VENV)/.dev  ## hostile URLs, images, requests: SECONDS (60) for a target, 100,000 requests
-	SECONDS=$(SECONDS) $(BIN)/pytest -p no:cacheprovider -m fuzz -s --tb=short tests/fuzz
+	SECONDS=$(SECONDS) $(BIN)/pytest -p no:cacheprovider -m fuzz -s --tb=short tests/fuzz tests/store
 
 bench: $(VENV)/.installed  ## what a stream costs, beside others; on a quiet Linux machine. ARGS="--help"
 	@$(BIN)/python -m bench.run $(ARGS)
