@@ -42,7 +42,9 @@ class Client(asyncio.Protocol):
 
     def ask(self, run: Run) -> None:
         self._run = run if run.take() else None
-        if self._run is not None:
+        if self._run is not None and self.transport.is_closing():
+            run.fail("a connection that was kept is closed")
+        elif self._run is not None:
             self._got.clear()
             self._first = 0.0
             self._sent_at = time.perf_counter()

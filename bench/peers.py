@@ -69,6 +69,7 @@ def litellm(place: Place) -> Iterator[Gateway]:
         config = place.folder / "litellm.yaml"
         config.write_text(yaml.safe_dump(_litellm_config(place, url)))
         words = [str(binary), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+        words += ["--keepalive_timeout", "600"]  # a connection waits for all others to be warm
         env = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         with serving(words, port, place, **env) as pid:
             ask = by_model("sk-bench")

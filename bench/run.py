@@ -91,8 +91,8 @@ def measure_all(stand: Stand, args: Namespace, rng: random.Random, results: repo
                 tell(f"\n*** {name} IS LEFT OUT: {error} ***\n")
                 gone.add(name)
                 continue
-            except Spoilt as error:
-                tell(f"\nSTOPPED: {each} of {name}: {error}")
+            except (Spoilt, KeyboardInterrupt) as error:
+                tell(f"\nSTOPPED: {each} of {name}: {error or 'interrupted'}")
                 return False
             for part, value in taken.items():
                 series = f"{each}.{part}" if part else each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -16,14 +17,15 @@ import pytest
 from PIL import Image
 
 from bench import chart, kernel, measures, report, where
-from bench.asking import Part, png
+from bench.asking import Job, Part, png
 from bench.gateways import bare
-from bench.load import rightness
+from bench.load import connect, measured, rightness
 from bench.measures import Spoilt, n1, open_bench
 from bench.run import main
 from bench.sampler import LOOP
 from bench.upstream import body
 from proxy.images.sniff import walk
+from tests.gateway import until
 
 
 @contextlib.contextmanager
@@ -89,6 +91,21 @@ def test_wrong_stream_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert n1(bench, gateway)[""] > 0
         with pytest.raises(Spoilt, match="32 wrong streams"):
             n1(bench, replace(gateway, usage=False))
+
+
+async def test_a_connection_that_was_closed() -> None:
+    """A gateway that closes a warm connection is told of; nobody waits for what it never begins."""
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    async with server:
+        [client] = await connect(server.sockets[0].getsockname()[1], 1)
+        await until(client.transport.is_closing)
+        run = Part("/", "m", 1, chunks=1)
+        result = await measured(Job(0, 1, run, run, usage=True, exact=True), [client])
+    assert result.error == "a connection that was kept is closed"
 
 
 def test_words_are_checked() -> None:
