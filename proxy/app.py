@@ -178,7 +178,10 @@ def _health(config: cfg.Config, models: Mapping[str, Model], metrics: Metrics) -
 def _switches(store: Store, health: Health, log: logs.Log) -> Switches:
     def told(off: frozenset[Pair]) -> None:
         health.disabled = off
-        log.warning("targets_disabled", targets=sorted(f"{m} at {p}" for m, p in off))
+        if off:
+            log.warning("targets_disabled", targets=sorted(f"{m} at {p}" for m, p in off))
+        else:
+            log.info("targets_enabled")
 
     pairs = {(m, p) for m, roster in health.rosters.items() for p in roster.by_provider}
     return Switches(store, pairs, told)

@@ -42,8 +42,11 @@ async def test_out_and_back(two: Two) -> None:
     await board.turn_on("one", "gpt-4o")
     await until(lambda: not two.standing("one").disabled)
     assert (await two.ask(), two.asked) == (200, (2, 1))
-    lines = [x for x in two.gate.log_lines() if x["event"] == "targets_disabled"]
-    assert [line["targets"] for line in lines] == [["gpt-4o at one"], []]
+    lines = [x for x in two.gate.log_lines() if x["event"].startswith("targets_")]
+    assert [(line["event"], line.get("targets")) for line in lines] == [
+        ("targets_disabled", ["gpt-4o at one"]),
+        ("targets_enabled", None),
+    ]
 
 
 async def test_all_out(two: Two) -> None:
