@@ -103,7 +103,7 @@ class Metrics:
     def __init__(self, *, named: Named | None = None, config_hash: str = "") -> None:
         self.registry = CollectorRegistry()
         self._named = named or first(1000)
-        self._keys: dict[str, str] = {}
+        self._keys: set[str] = set()
         self._limits: dict[str, set[tuple[str, ...]]] = {}
         self._served: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
         self._charged: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
@@ -212,12 +212,11 @@ class Metrics:
 
     def key_label(self, key: KeyRecord) -> str:
         """The key's name, or "other" where too many others have one."""
-        name = self._keys.get(key.id)
-        if name is None:
+        if key.id not in self._keys:
             if not self._named(key.id):
                 return OTHER
-            name = self._keys[key.id] = key.name
-        return name
+            self._keys.add(key.id)
+        return key.name
 
     def served(
         self, who: tuple[str, ...], seconds: float, first: float | None, times: Sequence[float]

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Histogram
 
 from proxy import metrics, tallies
 from proxy.domain.identity import KeyRecord
 from proxy.domain.usage import Amounts, Charge
-from proxy.metrics import STAGES, Metrics
+from proxy.metrics import STAGES, Metrics, first
 from proxy.tallies import Tallies
 
 BOUNDS = (0.1, 1.0, 10.0)
@@ -116,3 +117,14 @@ def test_a_count_of_nothing_makes_a_series() -> None:
     told.cached["vision", "ci", "gpt-4o"] += 0
     told.tell()
     assert shown(told, "cached_tokens_total", team="vision", key="ci", model="gpt-4o") == 0
+
+
+def test_a_renamed_key() -> None:
+    """A key has the name that it has now, so that another one may have its old one; of those that
+    are too many it is none the more.
+    """
+    metrics = Metrics(named=first(1))
+    key = KeyRecord(id="key_1", team="vision", name="ci", created_at=1)
+    other = KeyRecord(id="key_2", team="vision", name="ci", created_at=2)
+    named = [metrics.key_label(each) for each in (key, replace(key, name="old"), other)]
+    assert named == ["ci", "old", "other"]

@@ -66,7 +66,12 @@ def _glance() -> list[Json]:
         stat("USD today", _EXACT + _SINCE, cost, "currencyUSD", since=_TODAY, decimals=2),
         stat("USD this month", _EXACT + _SINCE, cost, "currencyUSD", since=_MONTH, decimals=2),
         stat("Tokens today", _EXACT, _Q.counted("tokens_total", recorded=True), since=_TODAY),
-        stat("Requests today", _EXACT, _Q.counted("requests_total", recorded=True), since=_TODAY),
+        stat(
+            "Requests today",
+            _EXACT,
+            _Q.counted("requests_total", 'provider!=""', recorded=True),
+            since=_TODAY,
+        ),
         stat(
             "Nearest limit",
             "The largest share of a limit that any team chosen here has used. " + _LIMITS,
@@ -151,7 +156,7 @@ def _spenders() -> Json:
             ("USD", of("cost_usd_total"), "currencyUSD"),
             ("Input tokens", of("tokens_total", 'kind="input"'), "short"),
             ("Output tokens", of("tokens_total", 'kind="output"'), "short"),
-            ("Requests", of("requests_total"), "short"),
+            ("Requests", of("requests_total", 'provider!=""'), "short"),
         ],
         none=_NOTHING,
         sort="USD",
