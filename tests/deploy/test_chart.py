@@ -172,6 +172,23 @@ def test_the_admin_port_is_not_public() -> None:
     assert admin["from"] == read(CHART / "values.yaml")["networkPolicy"]["monitoring"]
 
 
+def test_nobody_is_not_everybody() -> None:
+    """To Kubernetes an empty list of peers or of ports is all of them: where it is given, there is
+    no such rule.
+    """
+    values = {"networkPolicy": {"monitoring": [], "providerPorts": []}}
+    text = yaml.safe_dump({**values, "config": EXAMPLE})
+    objects = run(
+        tool("helm", HELM),
+        *("template", CHART, "--show-only", "templates/networkpolicy.yaml"),
+        *("--values", "-", *words(GIVEN)),
+        input=text,
+    )
+    spec = yaml.safe_load(objects)["spec"]
+    assert [[p["port"] for p in rule["ports"]] for rule in spec["ingress"]] == [["public"]]
+    assert [[p["port"] for p in rule["ports"]] for rule in spec["egress"]] == [[53, 53], [6379]]
+
+
 @pytest.mark.parametrize(
     ("values", "words_of"),
     [
