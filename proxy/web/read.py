@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from proxy.domain.errors import BadRequest, PayloadTooLarge, Unauthorized, UnsupportedMedia
+from proxy.domain.keys import PREFIX
 from proxy.turns import turn
 from proxy.web.record import shown
 from proxy.web.strict import TooSlow
@@ -142,9 +143,9 @@ async def _ask_for_body(http: web.Request) -> None:
 
 
 def request_id(http: web.BaseRequest) -> str:
-    """The client's own id where it is a plain word, else a new one."""
+    """The client's own id where it is a plain word, and no key, else a new one."""
     given = http.headers.get("x-request-id")
-    if given is not None and _ID.fullmatch(given):
+    if given is not None and _ID.fullmatch(given) and not given.startswith(PREFIX):
         return given
     # Seeded anew in a forked process. It tells requests apart, and need be no secret.
     return "req_" + random.getrandbits(96).to_bytes(12, "big").hex()

@@ -111,11 +111,13 @@ async def test_what_goes_up(gate: Gateway, upstream: ScriptedUpstream) -> None:
     assert key not in str(got.headers)
 
 
-@pytest.mark.parametrize("given", ["", "a b", "a" * 129, "<script>", "a\tb", "req_\xff"])
+@pytest.mark.parametrize("given", ["", "a b", "a" * 129, "<script>", "a\tb", "req_\xff", "vg_K"])
 async def test_an_id_of_the_clients_that_is_none(
     gateway: Gateway, upstream: ScriptedUpstream, given: str
 ) -> None:
-    """One that is no plain word is replaced, up and down alike; one that is no ASCII is refused."""
+    """One that is no plain word, or a key of ours, is replaced, up and down alike; one that is no
+    ASCII is refused.
+    """
     upstream.script(chat_json("Hi"))
     async with connected(gateway.url) as client:
         head = await asked(client, await gateway.key(), stream=False, x_request_id=given)
