@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deploy/RUNBOOK.md").read_text()
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 SECONDS = 30
+PASSWORD = "of-the-store"
 TOOLS = ("bash", "curl", "redis-cli", "openssl")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 
@@ -79,11 +80,14 @@ async def desk(
         "providers": {"openai": {"api_key": f"${{file:{secrets}/openai}}"}},
     }
     with run_server(tmp_path / "valkey", "--repl-diskless-sync-delay", "0") as server:
-        monkeypatch.setenv("REDIS_URL", server.url)
-        key = await make_key(server.url)
-        leaked = await make_key(server.url, name="laptop")
+        with redis.Redis.from_url(server.url) as store:
+            store.config_set("requirepass", PASSWORD)
+        url = server.url.replace("://", f"://:{PASSWORD}@")
+        monkeypatch.setenv("REDIS_URL", url)
+        key = await make_key(url)
+        leaked = await make_key(url, name="laptop")
         (folder / "leaked.log").write_text(f"+ export OPENAI_API_KEY={leaked}\n")
-        async with serving(tmp_path, server.url, upstream.url, "5s", **changes) as worker:
+        async with serving(tmp_path, url, upstream.url, "5s", **changes) as worker:
             env = {
                 **os.environ,
                 "PATH": f"{tools}:{os.environ['PATH']}",
@@ -93,6 +97,7 @@ async def desk(
                 "ADMIN": worker.admin,
                 "URL": worker.url,
                 "STORE": server.url,
+                "REDISCLI_AUTH": PASSWORD,
                 "PORT": str(port),
                 "SECRETS": str(secrets),
                 "KEY": key,
