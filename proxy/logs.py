@@ -11,6 +11,7 @@ import contextlib
 import logging
 import sys
 from datetime import UTC, datetime
+from select import PIPE_BUF
 from typing import BinaryIO
 
 import msgspec
@@ -29,6 +30,7 @@ class Log:
         self._lost = 0
         self._rest = b""
         self._held: list[bytes] = []
+        self._size = 0  # of those
 
     def info(self, event: str, **fields: object) -> None:
         self._tell("info", event, fields)
@@ -47,26 +49,33 @@ class Log:
 
     def write_soon(self, line: object) -> None:
         """One of many lines that have all their fields: those of one turn of the running loop are
-        one write.
+        written together, as many as a pipe takes in one piece where others write to it, too.
         """
-        if not self._held:
+        self._hold(line)
+        if len(self._held) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._held.append(_encode(line))
 
     def write(self, line: object) -> None:
         """A line that has all its fields."""
-        self._held.append(_encode(line))
+        self._hold(line)
         self._flush()
+
+    def _hold(self, line: object) -> None:
+        text = _encode(line) + b"\n"
+        if self._size + len(text) > PIPE_BUF:
+            self._flush()
+        self._held.append(text)
+        self._size += len(text)
 
     def _flush(self) -> None:
         """Where the disk is full or the reader gone, what a line tells of goes on all the same; how
         many were lost is told with the next that is written.
         """
-        held, self._held = self._held, []
+        held, self._held, self._size = self._held, [], 0
         if not held:
             return
         out = self.out or sys.stdout.buffer
-        text = self._rest + b"\n".join([*held, b""])
+        text = b"".join((self._rest, *held))
         try:
             taken = out.write(text)
         except OSError:

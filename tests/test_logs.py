@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
@@ -136,6 +137,17 @@ async def test_lines_of_one_turn() -> None:
     log.write({"number": 4})
     await asyncio.sleep(0)
     assert [told(write) for write in disk.writes] == [[0, 1, 2], [3, 4]]
+
+
+async def test_lines_of_several_processes() -> None:
+    """No write is of more than a pipe takes in one piece: what others write never comes between."""
+    disk = Disk()
+    log = Log(disk)  # type: ignore[arg-type]
+    for number in range(1000):
+        log.write_soon({"number": number})
+    await asyncio.sleep(0)
+    assert [number for write in disk.writes for number in told(write)] == [*range(1000)]
+    assert max(map(len, disk.writes)) <= PIPE_BUF < len(b"".join(disk.writes))
 
 
 def test_room_for_a_part_of_a_line() -> None:
