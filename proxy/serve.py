@@ -42,6 +42,14 @@ class Listening:
     admin: str
     door: Door
     operators: AsyncExitStack
+    clients: Runner
+
+    def cut(self) -> None:
+        """End the connections of all clients, whatever they have yet to read or to send."""
+        assert self.clients.server is not None
+        for each in self.clients.server.connections:
+            if each.transport is not None:
+                each.transport.abort()
 
 
 @asynccontextmanager
@@ -69,14 +77,16 @@ async def listening(
         )
         here = stack.enter_context(contextlib.closing(listeners or Listeners.open(config)))
         operators = await stack.enter_async_context(AsyncExitStack())
-        for site, app, sockets, tls, shutdown in (
-            (operators, admin_app(door, config), here.admin, here.admin_tls, 1.0),
-            (stack, public_app(door, config), here.public, here.public_tls, last),
+        keep_alive = config.server.keep_alive
+        own = Runner(admin_app(door, config), shutdown=1.0, keep_alive=keep_alive)
+        clients = Runner(public_app(door, config), shutdown=last, keep_alive=keep_alive)
+        for site, running, sockets, tls in (
+            (operators, own, here.admin, here.admin_tls),
+            (stack, clients, here.public, here.public_tls),
         ):
-            running = Runner(app, shutdown=shutdown, keep_alive=config.server.keep_alive)
             await site.enter_async_context(_site(running, sockets, tls.context if tls else None))
         try:
-            yield Listening(here.public_url, here.admin_url, door, operators)
+            yield Listening(here.public_url, here.admin_url, door, operators, clients)
         finally:
             door.draining.set()
             asyncio.get_running_loop().call_later(drain, door.end_calls)
@@ -121,7 +131,7 @@ async def work(generation: Generation, master: socket.socket) -> None:
     ) as gate:
         metrics = gate.door.metrics
         pulse = loop.create_task(_live(gate, master, stopped))
-        loop.add_signal_handler(signal.SIGQUIT, _break_off, gate.door, stopped)
+        loop.add_signal_handler(signal.SIGQUIT, _break_off, gate, stopped)
         gc.freeze()  # what is there now stays: collections need not look through it
         await stopped.wait()
         log.info("draining", pid=os.getpid(), streams=gate.door.ledger.live)
@@ -131,9 +141,10 @@ async def work(generation: Generation, master: socket.socket) -> None:
     _told(metrics)
 
 
-def _break_off(door: Door, stopped: asyncio.Event) -> None:
+def _break_off(gate: Listening, stopped: asyncio.Event) -> None:
     stopped.set()
-    door.end_calls()
+    gate.door.end_calls()
+    asyncio.get_running_loop().call_later(_LAST_WORDS, gate.cut)
 
 
 def all_stop(master: socket.socket) -> bool:

@@ -42,6 +42,24 @@ async def test_a_stream_that_outlasts_the_drain(
         assert await another.used(key) == {"tokens": (line["input_tokens"] + 2, 0)}
 
 
+async def test_a_client_that_holds_up_the_end(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """After a second signal nobody is waited for who has yet to send the rest of a body."""
+    request = chat_request(await make_key(store_url), HELLO, expect="100-continue")
+    async with (
+        serving(tmp_path, store_url, upstream.url, "60s") as worker,
+        connected(worker.url) as client,
+    ):
+        await client.send(request[:-1])
+        assert (await client.head()).status == 100
+        worker.process.send_signal(signal.SIGTERM)
+        await worker.told("stopping")
+        worker.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await worker.process.wait() == 0
+
+
 async def test_a_body_that_is_still_coming(
     store_url: str, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
