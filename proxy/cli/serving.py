@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -25,6 +27,9 @@ from proxy.store.survey import server_version, server_warnings
 
 #: Days before its end that a certificate is worth a warning.
 _SOON: Final = 14
+
+#: Files that it may open where the system would have no end of them.
+_FILES: Final = 1 << 20
 
 #: Where the configuration would have what a field of a record names.
 _BLOCKS: Final = {"plan": "plans", "limits": "models"}
@@ -48,7 +53,17 @@ def serve(args: Namespace) -> int:
             ) from error
 
     logs.configure()
+    allow_open_files()
     return Master(prepare, _why).run()
+
+
+def allow_open_files() -> None:
+    """As many as the system allows: an open stream takes two, and a shell's usual limit is 1024."""
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
+    if usual != resource.RLIM_INFINITY and usual < wanted:
+        with contextlib.suppress(OSError, ValueError):  # some systems allow fewer than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _why(error: Exception) -> str:

@@ -166,6 +166,20 @@ def test_serve(vg: Visiongate) -> None:
     assert json.loads(out.splitlines()[-1])["event"] == "stopped"
 
 
+def test_serve_opens_many_files() -> None:
+    """A shell's limit of open files is raised as far as the system allows."""
+    program = """
+import resource
+from proxy.cli.serving import allow_open_files
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+allow_open_files()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64)
+"""
+    words = [sys.executable, "-c", program]
+    assert subprocess.run(words, check=True, capture_output=True).stdout == b"True\n"
+
+
 def test_serve_on_a_taken_port(vg: Visiongate) -> None:
     """A port that is taken is told in one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
