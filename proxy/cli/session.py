@@ -72,7 +72,8 @@ def explained(config: Config) -> Iterator[None]:
     try:
         yield
     except StoreUnavailable as error:
-        said = str(error.__cause__ or error).partition("\n")[0]
+        cause = error.__cause__ or error
+        said = str(cause).partition("\n")[0] or type(cause).__name__
         raise Failure(
             f"the store at {config.store.address} cannot be used: {said.rstrip('.')}. "
             "Is it running, and is store.url right?"
