@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
+from proxy import logs
 from proxy.generation import Generation
 
 #: Seconds before the next worker, twice as long each time.
@@ -47,6 +48,18 @@ def fork(heard: Iterable[int]) -> int:
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
+
+
+def child(do: Callable[[], None], failed: str, why: Callable[[Exception], str]) -> NoReturn:
+    """Do it and end, without leaving what the parent has entered; `failed` is told where it did."""
+    code = 1
+    try:
+        do()
+        code = 0
+    except Exception as error:
+        logs.get().error(failed, pid=os.getpid(), error=why(error))
+    finally:
+        os._exit(code)
 
 
 def pause_after(failures: int) -> float:

@@ -21,12 +21,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from proxy import logs, scraping
-from proxy.forked import Worker, fork, pause_after
+from proxy.forked import Worker, child, fork, pause_after
 from proxy.generation import Generation
 from proxy.memory import keep_apart
 from proxy.metrics import MASTER_ALARMS, alarms
@@ -162,7 +162,7 @@ class Master:
             asking, _ = self._scrapes.accept()
             with asking:
                 if fork(HEARD) == 0:
-                    self._child(lambda: scraping.answer(asking, self._folder), "scrape_failed")
+                    child(lambda: scraping.answer(asking, self._folder), "scrape_failed", self._why)
         except OSError as error:
             self._short(error)
 
@@ -201,19 +201,8 @@ class Master:
                 ours.close()
                 raise
             if pid == 0:
-                self._child(serve)
+                child(serve, "worker_failed", self._why)
         self._workers[pid] = Worker(pid, slot, generation, ours)
-
-    def _child(self, do: Callable[[], None], failed: str = "worker_failed") -> NoReturn:
-        """Do it and end, without leaving what the parent has entered."""
-        code = 1
-        try:
-            do()
-            code = 0
-        except Exception as error:
-            self._log.error(failed, pid=os.getpid(), error=self._why(error))
-        finally:
-            os._exit(code)
 
     def _forget(self, generation: Generation) -> None:
         """Close what a worker has no use for: it would keep it open when the master closes it."""
