@@ -40,6 +40,7 @@ _PRESSING: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
 _SILENCE: Final = 60.0  # of a worker that tells each second that it lives: it hangs
 _SOON: Final = 10.0  # a worker that does not live for so long may never live long
 _LOOK: Final = 1.0
+_AWAY: Final = 5 * _LOOK  # so late to look: we stood still, or read a configuration
 _AGAIN: Final = 2.0  # where the machine had no room for another process
 
 #: The configuration as it is now, made ready; handed what listens, if anything does.
@@ -60,6 +61,7 @@ class Master:
         self._stops = 0
         self._failures = 0  # of workers that died soon, one after the other
         self._not_before = 0.0
+        self._looked = time.monotonic()
         self._short_until = 0.0  # of processes or files
         self._code = 0
 
@@ -131,8 +133,6 @@ class Master:
             self._stop()
         elif not self._stops:
             self._reload()
-            for worker in self._workers.values():  # nobody listened to them meanwhile
-                worker.heard = time.monotonic()
 
     def _stop(self) -> None:
         if not self._stops:
@@ -223,8 +223,12 @@ class Master:
                 break
             if worker := self._workers.pop(pid, None):
                 self._died(worker, os.waitstatus_to_exitcode(status), now)
+        away = now - self._looked > _AWAY
+        self._looked = now
         for worker in self._workers.values():
-            if now - worker.heard > _SILENCE:
+            if away:  # nobody listened to it, and perhaps it stood still as well
+                worker.heard = now
+            elif now - worker.heard > _SILENCE:
                 self._alarm("worker_hangs", pid=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
 

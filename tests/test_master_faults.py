@@ -147,16 +147,37 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return signals_sent(monkeypatch)
 
 
-def test_a_slow_reload(master: Master, killed: list[tuple[int, int]]) -> None:
-    """Workers that could not be listened to while a reload was prepared are not taken to hang."""
-    worker = forked(master, 1, generation(1), heard=time.monotonic() - 61)
-    master._prepare = refuse
-    master._signalled(signal.SIGHUP)
+@pytest.mark.parametrize("reload", [True, False])
+def test_a_master_that_stood_still(
+    master: Master, killed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, reload: bool
+) -> None:
+    """Workers that could not be listened to, since a reload was prepared for long or all stood
+    still, are not taken to hang.
+    """
+    clock = Clock()
+    monkeypatch.setattr(master_module, "time", clock)
+    forked(master, 1, generation(1), heard=clock.now)
+    master._reap()
+    clock.now += 3600
+    if reload:
+        master._prepare = refuse
+        master._signalled(signal.SIGHUP)
     master._reap()
     assert killed == []
-    worker.heard -= 61
-    master._reap()
+    for _ in range(61):
+        clock.now += 1
+        master._reap()
     assert killed == [(1, signal.SIGKILL)]
+
+
+class Clock:
+    """It stands."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.mark.parametrize("serves", [True, False])
