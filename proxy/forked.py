@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,10 +18,14 @@ from proxy.generation import Generation
 _PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
 
+#: What a worker tells its master: that it lives, and that it stops.
+LIVES: Final = b"."
+LEAVES: Final = b"-"
+
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """`slot` is its place in the metrics; `asked`: it was told to stop."""
+    """`slot` is its place in the metrics; `asked`: it was told to stop, by whomever."""
 
     pid: int
     slot: int
@@ -30,6 +35,17 @@ class Worker:
     heard: float = field(default_factory=time.monotonic)
     ready: bool = False
     asked: bool = False
+
+    @property
+    def serves(self) -> bool:
+        return self.ready and not self.asked
+
+    def hear(self) -> None:
+        """Take what it has told."""
+        with contextlib.suppress(OSError):  # nothing more, or it is gone
+            if told := self.link.recv(4096, socket.MSG_DONTWAIT):
+                self.heard, self.ready = time.monotonic(), True
+                self.asked |= LEAVES in told
 
 
 def fork(heard: Iterable[int]) -> int:

@@ -7,7 +7,8 @@
                       old ones stop as by SIGTERM
 
 To a worker, SIGTERM and SIGQUIT are the first and the second; a terminal's signals, which
-reach it as well, are the master's affair. What it tells the master is that it lives.
+reach it as well, are the master's affair. What it tells the master is that it lives, or that it
+stops: then another takes its place at once, while its streams go on.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ class Master:
                     self._signalled(number)
             elif file is self._scrapes:
                 self._scraped()
-            elif file.recv(4096):
-                links[file].heard, links[file].ready = time.monotonic(), True
+            else:
+                links[file].hear()
 
     def _signalled(self, number: int) -> None:
         if number in STOPS:
@@ -177,7 +178,8 @@ class Master:
         try:
             for generation in (self._coming, None if pausing else self._serving):
                 if generation is not None:
-                    for _ in range(generation.size - len(self._of(generation))):
+                    there = sum(not worker.asked for worker in self._of(generation))
+                    for _ in range(generation.size - there):
                         self._start(generation)
         except OSError as error:
             self._short(error)
@@ -233,6 +235,7 @@ class Master:
                 os.kill(worker.pid, signal.SIGKILL)
 
     def _died(self, worker: Worker, code: int, now: float) -> None:
+        worker.hear()
         worker.link.close()
         scraping.leave(self._folder, worker.slot)
         if worker.asked and (code == 0 or -code in _PRESSING[: max(1, self._stops)]):
@@ -279,7 +282,7 @@ class Master:
         """Serve what is coming once all its workers do, and leave what no worker needs."""
         coming, before = self._coming, self._serving
         if coming is not None:
-            ready = [worker.pid for worker in self._of(coming) if worker.ready]
+            ready = [worker.pid for worker in self._of(coming) if worker.serves]
             if len(ready) == coming.size:
                 self._serving, self._coming, self._failures = coming, None, 0
                 self._log.info("reloaded" if before else "serving", **coming.told, workers=ready)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from proxy import logs, mapped
 from proxy.app import PATIENCE, OpenFetcher, admin_app, open_door, open_fetcher, public_app
 from proxy.config import Config
+from proxy.forked import LEAVES, LIVES
 from proxy.generation import Generation
 from proxy.listeners import BACKLOG, Listeners
 from proxy.metrics import Metrics
@@ -148,19 +149,19 @@ def _break_off(gate: Listening, stopped: asyncio.Event) -> None:
 
 
 def all_stop(master: socket.socket) -> bool:
-    """Whether the whole gateway stops: the master, which is there, has closed its end for writing.
-    Else this worker alone does, or is one of an older configuration.
+    """Tell the master that this worker stops; whether the whole gateway does: the master, which is
+    there, has closed its end for writing. Else another takes this one's place, or has it already.
     """
     try:
-        master.send(b".", socket.MSG_DONTWAIT)
+        master.send(LEAVES, socket.MSG_DONTWAIT)
         return not master.recv(1, socket.MSG_DONTWAIT)
     except OSError:
         return False
 
 
-async def _live(gate: Listening, master: socket.socket, gone: asyncio.Event) -> None:
-    """Each second, tell the metrics, and the master that this worker lives; `gone`: it does not,
-    and the next one wants the port.
+async def _live(gate: Listening, master: socket.socket, stopped: asyncio.Event) -> None:
+    """Each second, tell the metrics, and the master that this worker lives, or that it stops; where
+    the master does not live it is `stopped`, since the next one wants the port.
     """
     full = False
     while True:
@@ -169,11 +170,11 @@ async def _live(gate: Listening, master: socket.socket, gone: asyncio.Event) -> 
             gate.door.metrics.alarms["metrics_unwritten",] += 1
             logs.get().error("metrics_unwritten")
         try:
-            master.send(b".", socket.MSG_DONTWAIT)
+            master.send(LEAVES if stopped.is_set() else LIVES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             pass  # it has much to read, when it comes to it
         except OSError:
-            gone.set()
+            stopped.set()
             await gate.operators.aclose()
         await asyncio.sleep(_PULSE)
 

@@ -190,6 +190,35 @@ async def test_a_killed_worker_is_replaced(
         await answered(worker, key)
 
 
+@pytest.mark.parametrize("then", [None, signal.SIGHUP, signal.SIGTERM])
+async def test_a_worker_that_is_told_to_stop(
+    store_url: str, upstream: ScriptedUpstream, tmp_path: Path, then: signal.Signals | None
+) -> None:
+    """Another serves at once in its place; its streams end in peace, whatever the master is told
+    meanwhile, and so does it, without alarm.
+    """
+    async with halted(tmp_path, store_url, upstream) as streams, aiohttp.ClientSession() as session:
+        worker, (pid,) = streams.worker, streams.worker.pids
+        os.kill(pid, signal.SIGTERM)
+        await worker.told("draining")
+        await until_total(worker, "workers", 2)
+        later = await worker.post(session, streams.key)
+        await later.content.readany()
+        if then:
+            worker.process.send_signal(then)
+            await (worker.serves("reloaded") if then == signal.SIGHUP else worker.told("stopping"))
+        assert alive(pid)
+        streams.over.set()
+        for answer in (*streams.answers, later):
+            assert events(await answer.read())[-1] == "[DONE]"
+        await until(lambda: not alive(pid))
+        if then != signal.SIGTERM:
+            await until_total(worker, "workers", 1)
+            assert await total(worker, "visiongate_alarms_total") == 0
+            worker.process.send_signal(signal.SIGTERM)
+        await worker.ends_well()
+
+
 async def test_the_sums_are_those_of_all_workers(
     store_url: str, upstream: ScriptedUpstream, key: str, tmp_path: Path
 ) -> None:

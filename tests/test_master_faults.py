@@ -22,6 +22,7 @@ import yaml
 
 from proxy import master as master_module
 from proxy import scraping, serve
+from proxy.forked import LEAVES, LIVES
 from proxy.generation import Generation
 from proxy.master import Master
 from proxy.metrics import Metrics
@@ -234,6 +235,28 @@ def test_a_draining_workers_death(tmp_path: Path, stops: int, code: int, told: b
     master._died(worker, code, worker.born)
     assert master._alarms.labels("worker_died")._value.get() == told
     assert master._not_before == 0
+
+
+@pytest.mark.usefixtures("killed")
+def test_a_worker_that_leaves_and_ends_at_once(tmp_path: Path) -> None:
+    """Its last word is heard also where its death is seen first: no alarm is given."""
+    master = idle_master(tmp_path)
+    worker = forked(master, 1, generation(1))
+    worker.link, its = socket.socketpair()
+    with its:
+        its.send(LIVES + LEAVES)
+    master._died(worker, 0, worker.born)
+    assert master._alarms.labels("worker_died")._value.get() == 0
+
+
+def test_a_worker_that_leaves_before_all_serve(tmp_path: Path) -> None:
+    """It is none of those that a new configuration waits for."""
+    master = idle_master(tmp_path)
+    coming = generation(1)
+    master._take_in(coming)
+    forked(master, 1, coming, ready=True, asked=True)
+    master._turn_over()
+    assert master._serving is None
 
 
 async def test_signals_before_it_serves(tmp_path: Path) -> None:

@@ -6,11 +6,16 @@ import asyncio
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 
+from proxy import serve
 from proxy.domain.errors import GatewayError
+from proxy.forked import LEAVES
+from proxy.metrics import Metrics
 from proxy.serve import all_stop
 from tests.gateway import HELLO, Gateway, events, open_gateway, until
 from tests.scripted import End, Head, ScriptedUpstream, Send, chat_stream, sse
@@ -137,15 +142,34 @@ async def test_a_drain_is_seen(store_url: str, upstream: ScriptedUpstream, tmp_p
 
 
 def test_who_stops() -> None:
-    """A worker tells a stop of all from its own, and from a master that is gone."""
+    """A worker tells a stop of all from its own, and from a master that is gone; it tells the
+    master of its own.
+    """
     ours, its = socket.socketpair()
     with ours, its:
         told = [all_stop(its)]
+        assert ours.recv(2) == LEAVES
         ours.shutdown(socket.SHUT_WR)
         told.append(all_stop(its))
         ours.close()
         told.append(all_stop(its))
     assert told == [False, True, False]
+
+
+async def test_a_master_that_could_not_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that stops tells its master again each second."""
+    monkeypatch.setattr(serve, "_PULSE", 0.001)
+    gate: Any = SimpleNamespace(door=SimpleNamespace(metrics=Metrics()))
+    stopped = asyncio.Event()
+    stopped.set()
+    ours, its = socket.socketpair()
+    with ours, its:
+        ours.setblocking(False)
+        pulse = asyncio.create_task(serve._live(gate, its, stopped))
+        for _ in range(2):
+            async with asyncio.timeout(4):
+                assert await asyncio.get_running_loop().sock_recv(ours, 1) == LEAVES
+        pulse.cancel()
 
 
 async def test_a_call_that_cannot_be_ended(gateway: Gateway, upstream: ScriptedUpstream) -> None:
