@@ -233,6 +233,7 @@ class Master:
             elif now - worker.heard > _SILENCE:
                 self._alarm("worker_hangs", pid=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
+                worker.heard = now  # its death is seen in a moment: one alarm is enough
 
     def _died(self, worker: Worker, code: int, now: float) -> None:
         worker.hear()

@@ -205,13 +205,17 @@ def test_workers_that_do_not_start(
 
 
 def test_a_worker_that_hangs(killed: list[tuple[int, int]], tmp_path: Path) -> None:
-    """A worker that has not told for a minute that it lives is killed; no other is."""
+    """A worker that has not told for a minute that it lives is killed, and told of, once; no other
+    is, though its death takes a while.
+    """
     master = idle_master(tmp_path)
     served = generation(2)
     forked(master, 1, served, heard=time.monotonic() - 61)
     forked(master, 2, served, heard=time.monotonic() - 50)
     master._reap()
+    master._reap()
     assert killed == [(1, signal.SIGKILL)]
+    assert master._alarms.labels("worker_hangs")._value.get() == 1
 
 
 @pytest.mark.parametrize(
