@@ -227,9 +227,12 @@ class StreamMeter:
         chunk = told_by(data[6 : -len(END)])
         if chunk is None or chunk.failed:
             return self._cut(data)
-        passes = self._tells(data[: -len(END)], chunk)
-        self._ends()
-        return data if passes else END
+        event = data[: -len(END)]
+        told = event if self._tells(event, chunk) else b""
+        if self._ends():
+            return told + END
+        self._splitter = EventSplitter()  # so that what follows comes here
+        return told
 
     def _passes(self, event: bytes) -> bool:
         """Whether an event goes to the client; notes what it tells."""

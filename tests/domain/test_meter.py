@@ -190,6 +190,19 @@ def test_an_error_in_one_read_with_a_text(mark: bytes) -> None:
     assert (metered.complete, metered.error) == (False, b'{"error": "x"}')
 
 
+def test_an_error_before_the_usual_end() -> None:
+    """After an error that was not looked at no end mark passes, though it comes in one read with
+    text and usage; the usage is noted.
+    """
+    metered = meter()
+    last = event(chunk("b")) + event({"choices": [], "usage": USAGE})
+    metered.feed(event(chunk("a")))
+    metered.feed(event({"error": "x", "choices": [{"finish_reason": None}]}).replace(b" ", b""))
+    assert DONE not in metered.feed(last + DONE)
+    assert (metered.complete, metered.error is not None) == (False, True)
+    assert metered.outcome().usage is not None
+
+
 def test_an_error_after_the_end_mark_is_none() -> None:
     """What comes after the end mark passes as it came."""
     metered = meter()
