@@ -79,10 +79,10 @@ async def listening(
         here = stack.enter_context(contextlib.closing(listeners or Listeners.open(config)))
         operators = await stack.enter_async_context(AsyncExitStack())
         keep_alive = config.server.keep_alive
-        own = Runner(admin_app(door, config), shutdown=1.0, keep_alive=keep_alive)
+        admin = Runner(admin_app(door, config), shutdown=1.0, keep_alive=keep_alive)
         clients = Runner(public_app(door, config), shutdown=last, keep_alive=keep_alive)
         for site, running, sockets, tls in (
-            (operators, own, here.admin, here.admin_tls),
+            (operators, admin, here.admin, here.admin_tls),
             (stack, clients, here.public, here.public_tls),
         ):
             await site.enter_async_context(_site(running, sockets, tls.context if tls else None))
