@@ -41,6 +41,12 @@ class Log:
     def error(self, event: str, **fields: object) -> None:
         self._tell("error", event, fields)
 
+    def unexpected(self, error: BaseException, **fields: object) -> None:
+        """A fault of our own: its type and its place are enough to find it, and its text may quote
+        data.
+        """
+        self.error("unexpected", **fields, error=type(error).__name__, at=_place_of(error))
+
     def _tell(self, level: str, event: str, fields: dict[str, object]) -> None:
         fields["event"] = event
         fields["level"] = level
@@ -105,8 +111,7 @@ def get() -> Log:
     return _LOG
 
 
-def place_of(error: BaseException) -> str:
-    """Where it was raised: beside its type enough to find it, for its text may quote data."""
+def _place_of(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

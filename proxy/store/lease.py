@@ -103,7 +103,7 @@ class Lease(Struct, eq=False):
         try:
             self.lost(reason)
         except Exception as error:
-            logs.get().error("unexpected", error=type(error).__name__, at=logs.place_of(error))
+            logs.get().unexpected(error)
 
     def so_far(self) -> Charge:
         """What to charge should nothing more be heard of it: by then the upstream has likely been

@@ -12,7 +12,7 @@ from aiohttp import web
 from proxy.domain.errors import Draining
 from proxy.domain.routing import Health, Model
 from proxy.images.guard import ImageGuard
-from proxy.logs import Log, place_of
+from proxy.logs import Log
 from proxy.metrics import Metrics
 from proxy.store.client import Store
 from proxy.store.directory import Directory
@@ -72,7 +72,7 @@ class Door:
             try:
                 call.abort(stopping())
             except Exception as error:  # which is no reason to leave the others under way
-                self.log.error("unexpected", error=type(error).__name__, at=place_of(error))
+                self.log.unexpected(error)
 
 
 DOOR = web.AppKey("door", Door)

@@ -16,7 +16,6 @@ from proxy.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
-from proxy.logs import place_of
 from proxy.web.answer import REQUEST_ID, error_answer
 from proxy.web.connection import FAILED, Refuse
 from proxy.web.door import Door
@@ -109,8 +108,7 @@ def _as_ours(door: Door, http: web.Request, error: Exception, trace: Trace) -> G
         return error
     if isinstance(error, web.HTTPException):
         return _routing_error(http, error)
-    # Its text may quote the request: the type and the place are enough to find it.
-    door.log.error("unexpected", id=trace.id, error=type(error).__name__, at=place_of(error))
+    door.log.unexpected(error, id=trace.id)
     return GatewayError(FAILED)
 
 
